@@ -1,6 +1,43 @@
 //! Our own kinds, as they are read: their metadata is as little ours as any other object's, and what is
 //! derived for a kind would refuse an object, and each list that it is in, for a time in it.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSON, JSONSchemaProps};
+use serde::{Deserialize, Deserializer};
+
+/// The generation that an object's first status follows, which the API server gives it: none. kstatus, and with
+/// it Flux and Helm, takes an object without any status for done, so what waits would go on before the operator
+/// has looked at it.
+const UNSEEN: i64 = -1;
+
+/// Has the API server give each object that first status, as Flux' own kinds have it.
+pub(super) fn default_status(schema: &mut JSONSchemaProps) {
+    let status = schema.properties.iter_mut().find_map(|properties| properties.get_mut("status"));
+    if let Some(status) = status {
+        status.default = Some(JSON(serde_json::json!({ "observedGeneration": UNSEEN })));
+    }
+}
+
+/// The status of a kind of ours.
+pub(super) trait Observed: Default + PartialEq {
+    /// Which generation it follows.
+    fn observed(&mut self) -> &mut Option<i64>;
+}
+
+/// Reads a status. That of the API server is none; and one in which somebody else has written beside its
+/// generation follows none, like those of the Go operator.
+pub(super) fn read_status<'de, D: Deserializer<'de>, S: Observed + Deserialize<'de>>(
+    from: D,
+) -> Result<Option<S>, D::Error> {
+    let mut status = Option::<S>::deserialize(from)?;
+    if let Some(read) = &mut status
+        && read.observed().is_some_and(|generation| generation <= 0)
+    {
+        *read.observed() = None;
+        return Ok(status.filter(|status| *status != S::default()));
+    }
+    Ok(status)
+}
+
 /// Makes the type of a kind, of which `$derived` is what `kube` derives.
 macro_rules! custom {
     ($(#[$doc:meta])* $kind:ident, $derived:ty, $spec:ty, $status:ty) => {
@@ -10,7 +47,7 @@ macro_rules! custom {
             #[serde(deserialize_with = "crate::api::metadata::read")]
             pub metadata: ::kube::core::ObjectMeta,
             pub spec: $spec,
-            #[serde(default)]
+            #[serde(default, deserialize_with = "crate::api::custom::read_status")]
             pub status: Option<$status>,
         }
 
@@ -20,6 +57,12 @@ macro_rules! custom {
                 let metadata =
                     ::kube::core::ObjectMeta { name: Some(name.into()), ..::kube::core::ObjectMeta::default() };
                 Self { metadata, spec, status: None }
+            }
+        }
+
+        impl $crate::api::custom::Observed for $status {
+            fn observed(&mut self) -> &mut Option<i64> {
+                &mut self.observed_generation
             }
         }
 
@@ -45,9 +88,10 @@ macro_rules! custom {
             fn crd() -> ::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition {
                 let mut crd = <$derived as ::kube::CustomResourceExt>::crd();
                 let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
-                schemas
-                    .filter_map(|schema| schema.open_api_v3_schema.as_mut())
-                    .for_each(|schema| schema.title = Some(stringify!($kind).into()));
+                for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+                    schema.title = Some(stringify!($kind).into());
+                    $crate::api::custom::default_status(schema);
+                }
                 crd
             }
 
@@ -84,9 +128,36 @@ pub(super) use custom;
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt;
     use serde_json::json;
 
     use crate::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+
+    /// Whatever else stands in it was written by an operator: a record of nodes is one under any generation.
+    #[test]
+    fn the_status_that_the_api_server_gives_is_none() {
+        let read = |kind: &str, status: serde_json::Value| {
+            let object = json!({"metadata": {"name": "op"}, "spec": {"image": "i"}, "status": status});
+            match kind {
+                "NodeOp" => serde_json::from_value::<NodeOp>(object).unwrap().status.is_some(),
+                _ => serde_json::from_value::<NodeOpUpgrade>(object).unwrap().status.is_some(),
+            }
+        };
+        for (kind, crd) in [("NodeOp", NodeOp::crd()), ("NodeOpUpgrade", NodeOpUpgrade::crd())] {
+            let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+            let default = schema.properties.unwrap()["status"].default.clone().unwrap().0;
+            assert_eq!(default, json!({"observedGeneration": -1}), "{kind}");
+            assert!(!read(kind, default), "{kind}");
+            for written in [
+                json!({}),
+                json!({"observedGeneration": 1}),
+                json!({"observedGeneration": -1, "phase": "Pending"}),
+                json!({"observedGeneration": -1, "nodeStatuses": {"n1": {"phase": "Running"}}}),
+            ] {
+                assert!(read(kind, written.clone()), "{kind} {written}");
+            }
+        }
+    }
 
     /// Whoever may write one NodeOp may write who manages which of its fields, and since when.
     #[test]

@@ -19,6 +19,7 @@ pub mod node;
 pub mod node_status;
 pub mod node_statuses;
 pub mod nodeop;
+mod not_null;
 pub mod owner;
 pub mod pages;
 pub mod pod;

@@ -74,8 +74,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// Of the nodes that `nodeSelector` matches only those with these names. Unset: all of them. A name of
-    /// which there is no node yet is passed over.
+    /// Of the nodes that `nodeSelector` matches only those with these names. Unset: all of them. A name that
+    /// no such node has at the beginning is passed over, and the message says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::node_names)]
     pub node_names: Vec<String>,
@@ -136,8 +136,8 @@ pub struct NodeOpSpec {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
-    /// worked on finish. May be changed while the operation runs; that of an upgrade on its NodeOpUpgrade.
+    /// While true no further node is started; nodes in progress finish. If true from the beginning, the nodes
+    /// are chosen on resuming. May be changed while it runs; that of an upgrade on its NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
@@ -319,7 +319,7 @@ pub struct NodeOpStatus {
     #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
     #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: NodeStatuses,
-    /// The generation of the spec that this status follows.
+    /// The generation of the spec that this status follows; -1 before the operator has looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades,

@@ -10,6 +10,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::nodeop::{DrainOptions, MAX_NODE_NAMES};
+pub(super) use super::not_null::not_null;
 
 /// A CEL rule, and the sentence with which the server refuses an object that breaks it.
 type Rule = (&'static str, &'static str);
@@ -45,7 +46,18 @@ const EXCLUDED_PATH_RULES: [Rule; 2] = [
     ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /etc/motd"),
 ];
 
-const TIME_PATTERN: &str = "^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$";
+/// Of years only those that mean something: whoever writes the year 9999 means never, and leaves the field out.
+/// Days are counted, leap years too: what passes here is read by the operator, and what it cannot read it would
+/// not see at all.
+const TIME_RULES: [Rule; 1] = [(
+    "self.matches('^((2[0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])))|((2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)-02-29))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$')",
+    "write a time with its zone, for example 2027-01-31T00:00:00Z or 2027-01-31T23:30:00+01:00; for no limit in time leave the field out",
+)];
+
+const NODE_NAME_RULES: [Rule; 1] = [(
+    "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    "no node can have this name: write the names as kubectl get nodes does, in lower case, for example worker-1",
+)];
 
 /// What is left of a selector when a client drops a misspelt field of it.
 const SELECTOR_RULE: Rule = (
@@ -210,16 +222,18 @@ pub(super) fn excluded_paths(schema: &mut Schema) {
 pub(super) fn node_names(schema: &mut Schema) {
     schema.insert("minItems".into(), json!(1));
     schema.insert("maxItems".into(), json!(MAX_NODE_NAMES));
-    let pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
-    schema.insert("items".into(), json!({ "type": "string", "maxLength": 253, "pattern": pattern }));
+    let mut name = schemars::json_schema!({ "type": "string", "maxLength": 253 });
+    add_rules(&mut name, &NODE_NAME_RULES);
+    schema.insert("items".into(), name.into());
     schema.insert("x-kubernetes-list-type".into(), json!("atomic"));
 }
 
-/// A moment in RFC 3339, with a zone. Of years only those that mean something: whoever writes the year 9999
-/// means never, and leaves the field out.
+/// A moment in RFC 3339, with a zone. Not of the format `date-time`: a server that knows it refuses with the
+/// format's name and no example, and has rules see a number of seconds.
 pub(super) fn time(schema: &mut Schema) {
-    schema.insert("pattern".into(), json!(TIME_PATTERN));
+    schema.ensure_object().remove("format");
     schema.insert("maxLength".into(), json!(40));
+    add_rules(schema, &TIME_RULES);
 }
 
 /// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four
@@ -357,33 +371,6 @@ fn immutable(schema: &mut Schema) {
         })
     });
     extend_rules(schema, rules);
-}
-
-/// Makes every optional field simply optional. The derive says `nullable`, which would keep an explicit null
-/// where the Go operator's CRDs dropped it and put the default.
-pub(super) fn not_null(schema: &mut Schema) {
-    schemars::transform::transform_subschemas(&mut not_null, schema);
-    let Some(object) = schema.as_object_mut() else { return };
-    if let Some(Value::Array(types)) = object.get_mut("type") {
-        types.retain(|kind| kind != "null");
-        if let [only] = types.as_slice() {
-            let only = only.clone();
-            object.insert("type".into(), only);
-        }
-    }
-    if let Some(Value::Array(values)) = object.get_mut("enum") {
-        values.retain(|value| !value.is_null());
-    }
-    if let Some(Value::Array(choices)) = object.get("anyOf")
-        && let Some(Value::Object(choice)) = choices.iter().find(|choice| choice["type"] != "null")
-        && choices.len() == 2
-    {
-        let choice = choice.clone();
-        object.remove("anyOf");
-        for (key, value) in choice {
-            object.entry(key).or_insert(value);
-        }
-    }
 }
 
 fn properties(schema: &mut Schema) -> impl Iterator<Item = (&String, &mut Value)> {

@@ -104,8 +104,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true (default false): nothing new is started, and nodes
-    /// that are being worked on finish. May be changed while the upgrade runs.
+    /// While true (default false) no further node is started; nodes in progress finish. If true from the
+    /// beginning, the nodes are chosen on resuming. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// Start no further node once one has failed, or once it could not be proved what it runs (default
@@ -271,7 +271,7 @@ pub struct NodeOpUpgradeStatus {
     #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
     #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: NodeStatuses,
-    /// The generation of the spec that this status follows.
+    /// The generation of the spec that this status follows; -1 before the operator has looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; and `Verified`.

@@ -10,6 +10,7 @@
 //! | blocked for ten minutes, refused | False | | True | failed |
 //! | completed, or expired before anything was started | True | | | current |
 //! | failed, or superseded or expired before all nodes were taken | False | | True | failed |
+//! | not seen yet (`observedGeneration: -1`, the default of the CRDs) | | | | in progress |
 //! | over, and a node does not run any more what it was upgraded to | False | | True | failed |
 
 use k8s_openapi::{

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::{
+        names,
         node::Node,
         nodeop::{NodeStatus, Phase},
     },
@@ -116,6 +117,12 @@ fn ownership(node: &NodeView, operations: &[Operation], all: bool) -> Vec<String
         ));
     } else if node.unschedulable {
         lines.push("Cordoned by somebody else: no operation uncordons it.".into());
+    }
+    if node.labels.on_hold() {
+        let (name, label) = (&node.name, names::HOLD);
+        lines.push(format!(
+            "Held by the label {label}: no operation takes it. To let it go: kubectl label node {name} {label}-"
+        ));
     }
     lines
 }

@@ -91,6 +91,10 @@ fn effect(operation: &Operation, paused: bool) -> String {
             if paused { "no further round begins" } else { "a further round takes nodes that need it" };
         return format!(": {then}");
     }
+    if operation.nodes.is_empty() {
+        let when = if paused { "when it is resumed" } else { "now" };
+        return format!(": its nodes are chosen {when}");
+    }
     let running = operation.nodes.iter().filter(|(_, node)| node.phase == Phase::Running);
     let under_way: Vec<&str> = running.map(|(name, _)| name.as_str()).collect();
     // A preflight under way goes on to its answer, and its node is not taken for that.

@@ -7,6 +7,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use clap::Args;
+use kairos_operator::cli::ControllerArgs;
+
 use crate::tidy::scan::{below, files, root};
 
 /// Bytes of README.md, at most: who opens it wants to know what this is and how to begin. All else has a page
@@ -209,6 +212,32 @@ fn no_command_takes_an_upgrade_for_its_nodeop() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// `Ready` and `Complete` stay `False` after a failure, so whoever waits for one of them waits until the timeout.
+#[test]
+fn no_command_waits_for_what_does_not_come_after_a_failure() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let lines = page.text.lines().filter(|line| line.starts_with("$ kubectl wait "));
+        let ends = |line: &str| line.contains("condition=Progressing=False") || line.contains("--timeout=1s");
+        wrong.extend(lines.filter(|line| !ends(line)).map(|line| format!("{}: {line}", page.path)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What sets the operator up is of no use to whoever does not know that it is there.
+#[test]
+fn every_flag_of_the_operator_is_explained() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let table: Vec<&str> = page.lines().filter(|line| line.starts_with("| `--")).collect();
+    let command = ControllerArgs::augment_args(clap::Command::new("controller"));
+    let shown: Vec<_> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
+    let flags = shown.iter().filter_map(|arg| arg.get_long()).map(|long| format!("`--{long}`"));
+    let variables = shown.iter().filter_map(|arg| arg.get_env()).map(|name| format!("`{}`", name.display()));
+    let named = |what: &String| table.iter().any(|row| row.contains(what.as_str()));
+    let missing: Vec<String> = flags.chain(variables).filter(|what| !named(what)).collect();
+    assert!(missing.is_empty() && !table.is_empty(), "{missing:?}");
 }
 
 /// The path that `text` begins with.

@@ -84,8 +84,13 @@ fn argo_cd_sees_an_operation_as_it_stands() {
         {
             let go = json!({"metadata": {"generation": 1}, "spec": {}, "status": {"phase": phase}});
             assert_eq!(health(&go)["status"], wanted, "{go}");
+            let mut beside = go;
+            beside["status"]["observedGeneration"] = (-1).into();
+            assert_eq!(health(&beside)["status"], wanted, "{beside}");
         }
-        for object in [edited, deleted, new] {
+        let mut unseen = new.clone();
+        unseen["status"] = json!({"observedGeneration": -1});
+        for object in [edited, deleted, new, unseen] {
             assert_eq!(health(&object)["status"], "Progressing", "{object}");
         }
     }
@@ -154,7 +159,9 @@ fn flux_sees_an_operation_as_it_stands() {
             let found = (holds("failed", &object), holds("current", &object));
             assert_eq!(found, (argo == "Degraded", argo == "Healthy"), "{standing:?}");
         }
-        assert!(!holds("failed", &json!({})) && !holds("current", &json!({})), "before the first status");
+        for unseen in [json!({}), json!({"status": {"observedGeneration": -1}})] {
+            assert!(!holds("failed", &unseen) && !holds("current", &unseen), "before the first status");
+        }
     }
 }
 

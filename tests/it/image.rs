@@ -1,4 +1,5 @@
-//! `scripts/image` takes a tool that can do what is asked, whichever others are there.
+//! `scripts/image` takes a tool that can do what is asked, whichever others are there, and it and `scripts/build` build
+//! for the machine that they run on.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -18,6 +19,42 @@ fn tool(working: &[&str], asked: &[&str]) -> Option<String> {
     let output = Command::new(script).arg("--print-tool").args(asked).env("PATH", path).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     output.status.success().then(|| said.trim().to_owned())
+}
+
+/// What a script prints where rustc says that it runs on this machine.
+fn on(host: &str, script: &str, asked: &[&str]) -> Vec<String> {
+    let tools = tempfile::tempdir().unwrap();
+    let rustc = tools.path().join("rustc");
+    fs::write(&rustc, format!("#!/bin/sh\nprintf 'rustc 1.0.0\\nhost: {host}\\nrelease: 1.0.0\\n'\n"))
+        .unwrap();
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let output = Command::new(root().join(script)).args(asked).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_runs_on_this_machine_is_built_for_it() {
+    let (amd64, arm64) = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu");
+    for (host, own, other) in [
+        ("x86_64-unknown-linux-gnu", amd64, arm64),
+        ("aarch64-unknown-linux-gnu", arm64, amd64),
+        ("x86_64-unknown-linux-musl", amd64, arm64),
+        ("aarch64-apple-darwin", arm64, amd64),
+    ] {
+        for asked in [&["--print-path"][..], &["--plugin", "--print-path"]] {
+            let path = &on(host, "scripts/build", asked)[0];
+            assert!(path.contains(&format!("/{own}/release/k")), "{host}: {path}");
+        }
+        let named = &on(host, "scripts/build", &["--target", other, "--print-path"])[0];
+        assert!(named.contains(&format!("/{other}/release/")), "{host}: {named}");
+        let targets = |asked: &[&str]| on(host, "scripts/image", &[&["--print-targets"], asked].concat());
+        assert_eq!(targets(&[]), [own], "{host}");
+        let push = ["--push", "example.com/operator"];
+        assert_eq!(targets(&push), [own, other], "{host}: the manifests are printed by the first one");
+        assert_eq!(targets(&[&push[..], &["--target", other]].concat()), [other], "{host}");
+    }
 }
 
 #[test]

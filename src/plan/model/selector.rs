@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use crate::plan::model::snapshot::NodeView;
+use crate::{api::nodeop::NodeOp, plan::model::snapshot::NodeView};
 
 /// Whether a selector of nodes matches one; without one every Linux node is selected.
 pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
@@ -12,6 +12,16 @@ pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
         Some(selector) => matches(selector, &node.labels),
         None => node.is_linux(),
     }
+}
+
+/// The selector of a NodeOp, if it leaves out any node.
+pub fn of(op: &NodeOp) -> Option<&LabelSelector> {
+    op.spec.node_selector.as_ref().filter(|selector| !selects_all(selector))
+}
+
+/// Whether `nodeNames` of a NodeOp leave room for a node.
+pub fn is_named(op: &NodeOp, node: &String) -> bool {
+    op.spec.node_names.is_empty() || op.spec.node_names.contains(node)
 }
 
 /// An empty selector selects everything, like none.

@@ -108,7 +108,7 @@ impl WaitReason {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Paused => "`spec.paused` is true",
-            Self::OnHold => "The node carries the label `kairos.io/hold=true`",
+            Self::OnHold => "The node carries the label `kairos.io/hold`, with another value than `false`",
             Self::Stopped => {
                 "A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole"
             }

@@ -194,7 +194,7 @@ impl fmt::Display for NotTaken {
             }
             Self::NodeUnconfirmed => "checking whether the node still exists",
             Self::NodeNotReady => "waiting: the node is not Ready",
-            Self::OnHold => return write!(f, "waiting: held by the label {}=true on the node", names::HOLD),
+            Self::OnHold => return write!(f, "waiting: held by the label {} on the node", names::HOLD),
             Self::GivenBack => "waiting: the node is being given back",
             Self::Other { op: (namespace, name), why } => {
                 return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
@@ -291,7 +291,7 @@ impl fmt::Display for Untouched {
             Self::Attempted => write!(f, "{SKIPPED}: this run has had its attempt at the node"),
             Self::NotSelected => write!(f, "{SKIPPED}: nodeSelector does not match the node any more"),
             Self::OnHold => {
-                write!(f, "{SKIPPED}: held by the label {}=true; a later round takes it", names::HOLD)
+                write!(f, "{SKIPPED}: held by the label {}; a later round takes it", names::HOLD)
             }
             Self::Away(limit) => write!(
                 f,

@@ -9,6 +9,7 @@ use crate::{
     },
     plan::{
         model::{
+            action::Notice,
             effects::{Planned, Reasons},
             snapshot::Snapshot,
         },
@@ -36,19 +37,25 @@ pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
         }
     }
     let stopped = stops(ctx, &NodeStatuses::default());
-    let planned = match stopped {
+    let Planned { value: (nodes, progress), mut effects } = match stopped {
         // It has no nodes, and is to have none.
         Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
         None => targets(snapshot, op).with(expires(op)),
     };
-    planned.map(|(nodes, progress)| {
-        let mut rollout = Rollout { nodes: nodes.into(), progress, ..Rollout::default() };
-        if op.object.status.is_none() {
-            // What its run has run, a later round of it is compared with.
-            rollout.ran_before.extend(upgrades::contents_of_run(ctx.upgrade, &op.object));
-        }
-        Outcome::Record(Box::new(rollout))
-    })
+    let nodes = nodes.into();
+    let absent = targets::absent(&op.object, &nodes);
+    effects.notices.extend(absent.map(|message| Notice {
+        warning: true,
+        reason: "NoSuchNode",
+        message,
+        node: None,
+    }));
+    let mut rollout = Rollout { nodes, progress, ..Rollout::default() };
+    if op.object.status.is_none() {
+        // What its run has run, a later round of it is compared with.
+        rollout.ran_before.extend(upgrades::contents_of_run(ctx.upgrade, &op.object));
+    }
+    Planned { value: Outcome::Record(Box::new(rollout)), effects }
 }
 
 /// The nodes of a NodeOp that has none yet.

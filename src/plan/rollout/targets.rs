@@ -2,7 +2,8 @@
 //!
 //! A selector that names labels which we ourselves write is not evaluated before they are there: a NodeOp
 //! that is applied together with the operator, or while a node boots, would leave nodes out, or have none at
-//! all. And a NodeOp without a node is not over: it begins when the first one matches.
+//! all. One that is paused chooses none before it is resumed. And a NodeOp without a node is not over: it
+//! begins when the first one matches.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Signed
 
 use crate::{
     api::{
-        names,
+        names::{self, condition, reason},
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus},
         text::clipped,
@@ -35,10 +36,18 @@ use crate::{
 /// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than
 /// a network plugin takes to be installed, and shorter than people wait for a node that is broken.
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
+/// For how long the same nodes have to match an operation that none matched before: a label is put on one node
+/// after the other, as by one `kubectl label` for several, and whoever came first would be all that it is about.
+const SETTLES: SignedDuration = SignedDuration::from_secs(5);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
+/// How many names that no node has are named in a sentence at most.
+const MAX_ABSENT: usize = 3;
 /// Bytes of a selector in a sentence, at most.
 const DESCRIBED: usize = 300;
+
+/// What is said of an operation that is paused before it has chosen its nodes.
+const CHOSEN_LATER: &str = "paused: its nodes are chosen when spec.paused is false";
 
 /// The nodes of a NodeOp, or why it has none.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,17 +65,23 @@ pub enum NoTargets {
     FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
     /// The same; these are about to join.
     Joining { nodes: Vec<String> },
-    /// No node matches this selector, or there is none of Linux; `named`: among those of `nodeNames`.
-    NoMatch { selector: Option<String>, named: bool },
+    /// No node matches this selector, or there is none of Linux; among those of `nodeNames`, if it has any.
+    NoMatch { selector: Option<String>, named: Vec<String> },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
+    /// They are chosen when it is resumed; so many match now.
+    Paused { matching: usize },
+    /// These match since a moment ago, where none did before: others may be about to.
+    Settling { nodes: Vec<String> },
 }
 
 impl NoTargets {
     /// Whether it is known that none matches.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::FactsUnread { .. } | Self::Joining { .. } => false,
+            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } | Self::Settling { .. } => {
+                false
+            }
             Self::NoMatch { .. } | Self::NoneOlder => true,
         }
     }
@@ -92,14 +107,30 @@ impl fmt::Display for NoTargets {
                 listed(nodes, MAX_NAMES)
             ),
             Self::NoMatch { selector, named } => {
-                match selector {
-                    Some(selector) => write!(f, "waiting: no node matches nodeSelector {selector}")?,
-                    None => f.write_str("waiting: there is no Linux node")?,
-                }
-                let of = if *named { " of those in nodeNames" } else { "" };
-                write!(f, "{of}; the operation starts when a node does")
+                let named = (!named.is_empty()).then(|| listed(named, MAX_ABSENT));
+                match (selector, named) {
+                    (Some(selector), None) => write!(f, "waiting: no node matches nodeSelector {selector}"),
+                    (None, None) => f.write_str("waiting: there is no Linux node"),
+                    (Some(selector), Some(named)) => {
+                        write!(f, "waiting: none of nodeNames ({named}) matches nodeSelector {selector}")
+                    }
+                    (None, Some(named)) => {
+                        write!(f, "waiting: no Linux node has a name of nodeNames ({named})")
+                    }
+                }?;
+                f.write_str("; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
+            Self::Settling { nodes } => write!(
+                f,
+                "waiting: {} {} by now: {}; taken when no other has joined for {} s",
+                count(nodes.len()),
+                if nodes.len() == 1 { "matches" } else { "match" },
+                listed(nodes, MAX_NAMES),
+                SETTLES.as_secs()
+            ),
+            Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
+            Self::Paused { matching } => write!(f, "{CHOSEN_LATER}; {matching} nodes match now"),
         }
     }
 }
@@ -109,32 +140,63 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     if attempts::is_later_round(op) {
         return Targets::Chosen(of_round(snapshot, op)).into();
     }
-    let selector = selector_of(op);
+    if op.spec.paused == Some(true) {
+        // An older upgrade leaves alone what this one has chosen. While nothing may start, people label nodes,
+        // and some join: whoever labels one for the older upgrade would wait for it for ever.
+        return Targets::Missing(NoTargets::Paused { matching: matching(snapshot, op).len() }).into();
+    }
+    let selector = selector::of(op);
     let mut effects = Effects::default();
     if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, op, selector))) {
         return Planned { value: Targets::Missing(why), effects };
     }
     let chosen = matching(snapshot, op);
+    if !chosen.is_empty() && had_no_nodes(op) {
+        let until = later(snapshot.matched_since(op), SETTLES);
+        if snapshot.now < until {
+            effects.add(Effects::wake_at(until));
+            let nodes = chosen.into_keys().collect();
+            return Planned { value: Targets::Missing(NoTargets::Settling { nodes }), effects };
+        }
+    }
     if !chosen.is_empty() {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
     let selector = selector.map(|selector| clipped(&selector::describe(selector), DESCRIBED));
-    let named = !op.spec.node_names.is_empty();
+    let named = op.spec.node_names.clone();
     Planned { value: Targets::Missing(NoTargets::NoMatch { selector, named }), effects }
 }
 
 /// The nodes that match the selector as their labels are now.
 pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
-    let selector = selector_of(op);
-    let chosen =
-        snapshot.nodes.values().filter(|node| is_named(op, &node.name) && selector::selects(selector, node));
-    chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
+    snapshot.matching(op).map(|node| (node.name.clone(), NodeStatus::default())).collect()
+}
+
+/// Whether it was said that no node matches. That stays so while somebody new is looked at.
+pub fn had_no_nodes(op: &NodeOp) -> bool {
+    let mut conditions = op.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
+}
+
+/// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node of
+/// this name, or none that matched. A misspelt name would be a success otherwise.
+pub fn absent(op: &NodeOp, nodes: &NodeStatuses) -> Option<String> {
+    let absent: Vec<String> =
+        op.spec.node_names.iter().filter(|name| !nodes.contains_key(name)).cloned().collect();
+    if nodes.is_empty() || absent.is_empty() {
+        return None;
+    }
+    let names = listed(&absent, MAX_ABSENT);
+    Some(format!(
+        "not included, since no node of this name matched when the operation began: {names} (nodeNames)"
+    ))
 }
 
 /// The nodes of a later round of an upgrade, which were chosen when it was announced. What may have become of
 /// one since is seen when its turn comes; one that is not selected any more needs nothing.
 fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
-    let selector = selector_of(op);
+    let selector = selector::of(op);
     let entry = |name: &String| match snapshot.nodes.get(name) {
         Some(node) if !selector::selects(selector, node) => {
             let why = Untouched::NotSelected;
@@ -143,14 +205,6 @@ fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
         Some(_) | None => NodeStatus::default(),
     };
     op.spec.node_names.iter().map(|name| (name.clone(), entry(name))).collect()
-}
-
-fn is_named(op: &NodeOp, node: &String) -> bool {
-    op.spec.node_names.is_empty() || op.spec.node_names.contains(node)
-}
-
-fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
-    op.spec.node_selector.as_ref().filter(|selector| !selector::selects_all(selector))
 }
 
 /// Whether it is us who write a node's label of this key.
@@ -164,7 +218,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let asked = is_named(op, &node.name) && node.is_linux() && !node.deleting;
+        let asked = selector::is_named(op, &node.name) && node.is_linux() && !node.deleting;
         let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };

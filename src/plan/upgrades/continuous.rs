@@ -328,7 +328,7 @@ impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReady => f.write_str("not Ready"),
-            Self::OnHold => write!(f, "held by the label {}=true", names::HOLD),
+            Self::OnHold => write!(f, "held by the label {}", names::HOLD),
             Self::Newer(upgrade) => write!(f, "{upgrade}, which is newer, comes first"),
             Self::Unreadable => {
                 write!(f, "the annotation {} cannot be read; take it off the node", names::ATTEMPTED)

@@ -166,6 +166,9 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
         "{n1}"
     );
     assert!(n1.contains("nou/up1 in default: not about this node: it joined, or got its labels, after the nodes were chosen\n"), "{n1}");
+    patch_node(&stage, "n1", json!({"metadata": {"labels": {"kairos.io/hold": ""}}})).await;
+    let n1 = stage.run(&["explain", "n1"]).await.out;
+    assert!(n1.contains("\nHeld by the label kairos.io/hold: no operation takes it. To let it go: kubectl label node n1 kairos.io/hold-\n"), "{n1}");
     let none = stage.run(&["explain", "n9"]).await;
     assert!(
         none.code == 1 && none.err == "error: there is no node n9\nWhich there are: kubectl kairos nodes\n",

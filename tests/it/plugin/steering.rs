@@ -109,6 +109,10 @@ async fn an_operation_is_held_and_goes_on() {
     let resumed = stage.run(&["resume", "up1"]).await;
     assert_eq!((resumed.code, resumed.out.as_str()), (0, "nou/up1 resumed: 1 node to go\n"));
     assert_eq!(spec("up1")["paused"], false);
+    stage.upgrade("new", json!({"image": "i"}), json!({"phase": "Pending", "message": "m"})).await;
+    let paused = stage.run(&["pause", "new"]).await;
+    assert_eq!(paused.out, "nou/new paused: its nodes are chosen when it is resumed\n");
+    assert_eq!(stage.run(&["resume", "new"]).await.out, "nou/new resumed: its nodes are chosen now\n");
 
     stage.upgrade_says("up1", json!({"phase": "Completed"})).await;
     for verb in ["pause", "resume", "cancel"] {

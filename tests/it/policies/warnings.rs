@@ -42,6 +42,9 @@ fn an_operation_that_takes_all_nodes_at_once_is_warned_of() {
     }
     let one_by_one = json!({"cordon": true, "concurrency": 1});
     let one_node = json!({"cordon": true, "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}});
+    let by_name = |names: Value| json!({"cordon": true, "nodeNames": names});
+    assert!(warned("nodeops", None, by_name(json!(["n1", "n2"]))));
+    assert!(!warned("nodeops", None, by_name(json!(["n1"]))));
     for spec in [one_by_one.clone(), one_node, json!({}), json!({"cordon": false, "rebootOnSuccess": false})]
     {
         assert!(!warned("nodeops", None, spec.clone()), "{spec}");

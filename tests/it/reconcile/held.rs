@@ -12,12 +12,12 @@ fn hold(is: Value) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_held_is_left_out_until_it_is_let_go() {
     let rig = Rig::new(3).await;
-    rig.patch_node("n1", hold(json!("true"))).await;
+    rig.patch_node("n1", hold(json!("maintenance"))).await;
     rig.patch_node("n2", hold(json!("false"))).await;
     rig.op("op", and(reboot(), json!({"preflight": {"command": ["true"]}}))).await;
     let others = |op: &Value| op["status"]["counts"]["completed"] == 2;
     rig.cluster.until(OPS, LONG, others).await.unwrap();
-    rig.says("op", "n1", "held by the label kairos.io/hold=true").await;
+    rig.says("op", "n1", "held by the label kairos.io/hold on the node").await;
     let waits = |op: &Value| {
         let conditions = op["status"]["conditions"].as_array();
         let mut conditions = conditions.into_iter().flatten();

@@ -125,6 +125,14 @@ async fn upgraded(rig: &Rig, name: &str) -> Value {
     status
 }
 
+/// Whether it is that upgrade, and stands for that reason where it is.
+fn stands(name: &str, reason: &str) -> impl Fn(&Value) -> bool {
+    move |up| {
+        let mut conditions = up["status"]["conditions"].as_array().into_iter().flatten();
+        up["metadata"]["name"] == name && conditions.any(|condition| condition["reason"] == reason)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_upgrades() {
     // What the samples' image brings here is newer than what the nodes run.
@@ -155,16 +163,15 @@ async fn the_upgrades() {
     let status = upgraded(&rig, "upgrade-worker-1").await;
     assert_eq!((&status["counts"]["total"], reboots()), (&json!(1), [0, 0, 1]), "{status:#}");
 
-    rig.patch_node("n2", json!({"metadata": {"labels": {"example.com/canary": "true"}}})).await;
+    // The canary is named after both upgrades are there, and have been looked at.
     rig.cluster.apply(&sample("upgrade-canary-then-fleet.yaml")).await.unwrap();
+    for (name, waits) in [("upgrade-canary", "NoNodes"), ("upgrade-fleet", "Paused")] {
+        rig.cluster.until(UPGRADES, LONG, stands(name, waits)).await.unwrap();
+    }
+    rig.patch_node("n2", json!({"metadata": {"labels": {"example.com/canary": "true"}}})).await;
     let status = upgraded(&rig, "upgrade-canary").await;
     assert_eq!((&status["counts"]["total"], reboots()), (&json!(1), [0, 1, 1]), "{status:#}");
-    let paused = |up: &Value| {
-        let conditions = up["status"]["conditions"].as_array().into_iter().flatten();
-        let held = conditions.filter(|condition| condition["reason"] == "Paused").count() > 0;
-        up["metadata"]["name"] == "upgrade-fleet" && held
-    };
-    rig.cluster.until(UPGRADES, LONG, paused).await.unwrap();
+    rig.cluster.until(UPGRADES, LONG, stands("upgrade-fleet", "Paused")).await.unwrap();
     let upgrades: Api<NodeOpUpgrade> = Api::default_namespaced(rig.cluster.client());
     let go_on = Patch::Merge(json!({"spec": {"paused": false}}));
     upgrades.patch("upgrade-fleet", &PatchParams::default(), &go_on).await.unwrap();

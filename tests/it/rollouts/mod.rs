@@ -233,7 +233,11 @@ impl Cluster {
     }
 
     fn wait(&mut self, seconds: i64) {
-        self.s.now = self.s.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.s.now = self.later(seconds);
+    }
+
+    fn later(&self, seconds: i64) -> Timestamp {
+        self.s.now.checked_add(SignedDuration::from_secs(seconds)).unwrap()
     }
 
     fn say(&mut self, about: &str, notices: &[Notice]) {

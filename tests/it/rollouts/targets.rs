@@ -163,12 +163,90 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         assert_eq!(said, ["up", "upgrade up"], "one Event each: {:?}", cluster.events);
 
         cluster.label("n2", label, value);
+        let planned = cluster.step();
+        assert_eq!(
+            (cluster.targets("up").len(), planned.wake_at),
+            (0, Some(cluster.later(5))),
+            "{described}"
+        );
+        cluster.wait(5);
         cluster.step();
         assert_eq!(cluster.targets("up"), ["n2"], "{described}");
         cluster.label("n1", label, value);
         cluster.settle();
         assert_eq!(cluster.targets("up"), ["n2"], "targets are chosen once: {described}");
         assert_eq!(upgrade_of(&cluster.s).status.as_ref().unwrap().counts.as_ref().unwrap().total, 1);
+    }
+}
+
+/// `kubectl label node n1 n2 n3 …` is one patch after the other, and a pool's nodes join one by one.
+#[test]
+fn nodes_that_match_one_after_the_other_are_taken_together_where_none_matched_before() {
+    let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
+    cluster.op("op", json!({"nodeSelector": {"matchLabels": {"tier": "canary"}}}));
+    cluster.settle();
+    for (node, said) in [
+        ("n1", "waiting: 1 node matches by now: n1; taken when no other has joined for 5 s"),
+        ("n2", "waiting: 2 nodes match by now: n1, n2; taken when no other has joined for 5 s"),
+        ("n3", "waiting: 3 nodes match by now: n1, n2, n3; taken when no other has joined for 5 s"),
+    ] {
+        cluster.label(node, "tier", "canary");
+        cluster.step();
+        assert_eq!((cluster.message("op").as_str(), cluster.targets("op").len()), (said, 0));
+        assert_eq!(condition(&cluster.status("op").conditions, "Progressing"), "True/NoNodes");
+        cluster.wait(4);
+    }
+    // Another leader has not seen since when.
+    cluster.another_leader();
+    cluster.step();
+    cluster.wait(4);
+    cluster.step();
+    assert_eq!(cluster.targets("op").len(), 0);
+    cluster.wait(1);
+    cluster.step();
+    assert_eq!(cluster.targets("op"), ["n1", "n2", "n3"]);
+    assert_eq!(cluster.events.iter().filter(|(_, reason)| *reason == "NoNodes").count(), 1);
+    // One that has a node at its first plan begins at once.
+    let mut cluster = Cluster::new(&["n1"]);
+    cluster.op("op", json!({}));
+    cluster.step();
+    assert_eq!(cluster.targets("op"), ["n1"]);
+}
+
+/// A misspelt name would be a success otherwise, and nobody told.
+#[test]
+fn a_name_that_no_node_has_is_told_at_once_and_to_the_end() {
+    let mut cluster = Cluster::new(&["n1", "n2"]);
+    cluster.op("op", json!({"nodeNames": ["n1", "n22"]}));
+    cluster.settle();
+    assert_eq!(cluster.targets("op"), ["n1"]);
+    let said = "; not included, since no node of this name matched when the operation began: n22 (nodeNames)";
+    assert!(cluster.message("op").ends_with(said), "{}", cluster.message("op"));
+    assert_eq!(cluster.events.iter().filter(|(_, reason)| *reason == "NoSuchNode").count(), 1);
+    cluster.join("n22");
+    cluster.entry("op", "n1", json!({"phase": "Completed", "message": "Job completed successfully"}), true);
+    cluster.settle();
+    assert_eq!(
+        (cluster.status("op").phase, cluster.message("op")),
+        (Some(Phase::Completed), format!("1 node completed{said}"))
+    );
+
+    let names = json!(["a", "b", "c", "d"]);
+    let selected = json!({"nodeNames": names, "nodeSelector": {"matchLabels": {"tier": "canary"}}});
+    for (spec, said) in [
+        (
+            json!({"nodeNames": names}),
+            "waiting: no Linux node has a name of nodeNames (a, b, c, …); the operation starts when a node does",
+        ),
+        (
+            selected,
+            "waiting: none of nodeNames (a, b, c, …) matches nodeSelector tier=canary; the operation starts when a node does",
+        ),
+    ] {
+        let mut cluster = Cluster::new(&["n1"]);
+        cluster.op("op", spec);
+        cluster.settle();
+        assert_eq!(cluster.message("op"), said);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::{
-    api::{nodeop::Phase, upgrade::UpgradePhase},
+    api::{names, nodeop::Phase, upgrade::UpgradePhase},
     plan::model::{
         action::Action,
         id::OpRef,
@@ -22,13 +22,9 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
     cluster.op("op", json!({"paused": true, "preflight": {"command": ["true"]}}));
     cluster.settle();
     let status = cluster.status("op");
-    assert_eq!(
-        (status.phase, cluster.targets("op").len()),
-        (Some(Phase::Pending), 2),
-        "its nodes can be read, and none is looked at"
-    );
-    assert_eq!(["n1", "n2"].map(|node| cluster.says("op", node)), ["waiting: paused (spec.paused)"; 2]);
-    assert!(status.message.as_ref().unwrap().starts_with("paused: "), "{status:?}");
+    assert_eq!((status.phase, cluster.targets("op").len()), (Some(Phase::Pending), 0));
+    let said = "paused: its nodes are chosen when spec.paused is false; 2 nodes match now";
+    assert_eq!(status.message.as_deref(), Some(said));
     let of = |type_| condition(&status.conditions, type_);
     assert_eq!((of("Progressing"), of("Ready")), ("True/Paused".into(), "False/Paused".into()));
     assert_eq!((of("Reconciling"), of("Stalled")), ("True/Paused".into(), String::new()));
@@ -36,6 +32,15 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
         (cluster.events.clone(), status.counts.unwrap().current),
         (vec![("op".to_owned(), "Paused")], "(paused)".into())
     );
+    cluster.join("n3");
+    cluster.edit("op", |op| op.spec.paused = Some(false));
+    cluster.step();
+    assert_eq!(cluster.targets("op"), ["n1", "n2", "n3"], "what joined meanwhile is one of its nodes");
+    cluster.edit("op", |op| op.spec.paused = Some(true));
+    cluster.settle();
+    let waits = ["n1", "n2", "n3"].map(|node| cluster.says("op", node));
+    assert_eq!(waits, ["waiting: paused (spec.paused)"; 3], "none is looked at");
+    assert!(cluster.message("op").starts_with("paused: nothing new is started"), "{}", cluster.message("op"));
     cluster.edit("op", |op| op.spec.paused = Some(false));
     cluster.settle();
     assert_eq!(cluster.status("op").node_statuses["n1"].phase, Phase::Preflight);
@@ -298,7 +303,8 @@ fn an_upgrade_whose_name_is_taken_says_so_in_an_event_once() {
 #[test]
 fn every_condition_says_which_generation_it_follows() {
     let mut cluster = Cluster::new(&["n1"]);
-    cluster.upgrade(json!({"image": "kairos:v2", "paused": true}));
+    cluster.label("n1", names::HOLD, "true");
+    cluster.upgrade(json!({"image": "kairos:v2"}));
     cluster.settle();
     let follows = |cluster: &Cluster, generation: i64| {
         let (op, up) = (cluster.status("up"), cluster.upgrade_status());

@@ -40,8 +40,10 @@ fn is_member(labels: &BTreeMap<String, String>) -> bool {
             .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
 }
 
+/// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node sees
+/// the label there, and means it.
 fn is_held(labels: &BTreeMap<String, String>) -> bool {
-    labels.get(names::HOLD).is_some_and(|value| value == "true")
+    labels.get(names::HOLD).is_some_and(|value| value != "false")
 }
 
 impl From<BTreeMap<String, String>> for NodeLabels {
@@ -67,5 +69,24 @@ impl Deref for NodeLabels {
 
     fn deref(&self) -> &Self::Target {
         &self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_held_by_every_value_of_the_label_but_false() {
+        let held = |value: &str| NodeLabels::from([(names::HOLD.to_owned(), value.to_owned())]).on_hold();
+        for value in ["true", "", "yes", "True", "maintenance", "False", "no"] {
+            assert!(held(value), "{value:?}");
+        }
+        assert!(!held("false") && !NodeLabels::default().on_hold());
+        let mut labels = NodeLabels::default();
+        labels.insert(names::HOLD.into(), String::new());
+        assert!(labels.on_hold());
+        labels.insert(names::HOLD.into(), "false".into());
+        assert!(!labels.on_hold());
     }
 }

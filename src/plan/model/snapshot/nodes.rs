@@ -281,7 +281,7 @@ mod tests {
         let kairos = (names::BOOT_STATE_OF.to_owned(), "active".to_owned());
         let release = (names::RELEASE.to_owned(), format!("v{}", rng.u8(..3)));
         let managed = (names::MANAGED.to_owned(), "true".to_owned());
-        let hold = (names::HOLD.to_owned(), rng.choice(["true", "false"]).unwrap().to_owned());
+        let hold = (names::HOLD.to_owned(), rng.choice(["true", "", "false"]).unwrap().to_owned());
         NodeView {
             labels: [role, hold].into_iter().filter(|_| rng.bool()).chain([managed]).collect(),
             annotations: [read].into_iter().filter(|_| rng.bool()).chain([kairos, release]).collect(),

@@ -135,7 +135,7 @@ fn every_node_that_is_not_taken_has_its_reason() {
             worker(json!({}))
                 .node("w1", |node| drop(node.labels.insert("kairos.io/hold".into(), "true".into()))),
             "w1",
-            "waiting: held by the label kairos.io/hold=true on the node",
+            "waiting: held by the label kairos.io/hold on the node",
         ),
         (
             worker(json!({}))

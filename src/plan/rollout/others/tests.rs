@@ -11,7 +11,16 @@ use crate::{
         child, names,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
-    plan::{attempts, upgrades::maker},
+    plan::{
+        attempts,
+        model::question::Answer,
+        release,
+        rollout::{
+            context::{Outcome, RolloutContext},
+            start, status,
+        },
+        upgrades::maker,
+    },
 };
 
 fn at(second: i64) -> Timestamp {
@@ -168,6 +177,29 @@ fn a_newer_upgrade_keeps_only_its_own_nodes_and_only_while_it_may_take_them() {
     assert!(world.waits("a", "n1").is_some(), "its NodeOp is not there yet");
     world.change("b", |upgrade| upgrade.metadata.deletion_timestamp = Some(Time(at(5))));
     assert_eq!(world.waits("a", "n1"), None, "it is being deleted");
+}
+
+/// Whoever labels a canary after both were applied: the fleet's upgrade, which is the newer one, is paused.
+#[test]
+fn a_newer_upgrade_that_is_paused_and_has_chosen_no_node_keeps_those_that_it_selects_now() {
+    let mut world = World::new();
+    world.upgrade("a", 0, 0, json!({}));
+    let selector = json!({"matchExpressions": [{"key": "canary", "operator": "DoesNotExist"}]});
+    world.upgrade("b", 1, 0, json!({"paused": true, "nodeSelector": selector}));
+    let op = Arc::make_mut(world.0.ops.get_mut(&("ns".into(), "b".into())).unwrap());
+    op.status = None;
+    let op = Op::of(&world.0.ops[&("ns".into(), "b".into())]);
+    world.0.answers.insert(Question::OwnedWorkload(op.id.clone()), Answer::Found);
+    let releases = release::plan(&world.0);
+    let started = start(&RolloutContext::new(&world.0, &op, &releases)).value;
+    let Outcome::Record(rollout) = started else { panic!("{started:?}") };
+    assert_eq!(rollout.nodes.len(), 0);
+    let status = status::summarize(&op.object, rollout.nodes, &rollout.progress, world.0.now);
+    drop(releases);
+    Arc::make_mut(world.0.ops.get_mut(&("ns".into(), "b".into())).unwrap()).status = Some(status);
+    assert_eq!(world.waits("a", "n1").as_deref(), Some(WAITS));
+    Arc::make_mut(world.0.nodes.get_mut("n1").unwrap()).labels.insert("canary".into(), "true".into());
+    assert_eq!(world.waits("a", "n1"), None);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::{
         rollout::{
             not_taken::{Refused, Stopped},
             slots::Slots,
-            targets::NoTargets,
+            targets::{self, NoTargets},
         },
     },
 };
@@ -79,6 +79,8 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
     let phase = view.phase();
     let (message, standing, paused) =
         (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
+    let absent = targets::absent(op, &nodes).map(|absent| format!("; {absent}")).unwrap_or_default();
+    let message = message + &absent;
     if paused {
         counts.current = format!("{} (paused)", counts.current).trim().to_owned();
     }

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     api::{
-        names::{self, condition, reason},
+        names::{self, reason},
         node_statuses::{Mark, NodeStatuses},
         nodeop::{Counts, NodeOp, Phase},
     },
@@ -15,6 +15,7 @@ use crate::{
         rollout::{
             not_taken::Stopped,
             status::{OpProgress, counts::to_i32},
+            targets,
         },
     },
 };
@@ -123,7 +124,11 @@ impl View<'_> {
             reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
-        } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
+        } else if progress
+            .no_targets
+            .as_ref()
+            .is_some_and(|why| why.is_known() || targets::had_no_nodes(self.op))
+        {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
@@ -176,7 +181,7 @@ impl View<'_> {
                 };
                 if let Some(first) = progress.on_hold.first().filter(|_| progress.stopped.is_none()) {
                     let more = if progress.on_hold.len() > 1 { " and others" } else { "" };
-                    text.push_str(&format!("; {first}{more} held by the label {}=true", names::HOLD));
+                    text.push_str(&format!("; {first}{more} held by the label {}", names::HOLD));
                 }
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
@@ -200,12 +205,4 @@ impl View<'_> {
         let unreleased = slots.unreleased_why.as_ref().map(ToString::to_string);
         unreleased.or_else(|| first().map(|first| format!("{} (node {})", first.why, first.node)))
     }
-}
-
-/// Whether it was said that no node matches. That stays so while somebody new is looked at.
-fn had_no_nodes(op: &NodeOp) -> bool {
-    let conditions = op.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }

@@ -172,7 +172,7 @@ fn while_a_node_must_wait_ready_stays_and_the_message_says_why() {
     let nothing = || -> Change { Box::new(|_| {}) };
     for (spec, change, said) in [
         (json!({"paused": true}), nothing(), "; mode Continuous: n3 waits: paused (spec.paused)"),
-        (json!({}), Box::new(hold), "; mode Continuous: n3 waits: held by the label kairos.io/hold=true"),
+        (json!({}), Box::new(hold), "; mode Continuous: n3 waits: held by the label kairos.io/hold"),
         (json!({}), Box::new(|world| world.node("n3", |node| node.ready = false)), "n3 waits: not Ready"),
         (
             json!({}),

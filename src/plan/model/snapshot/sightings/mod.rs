@@ -6,6 +6,7 @@
 //! too early.
 
 mod arrivals;
+mod candidates;
 mod members;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use self::{arrivals::Arrivals, members::Members};
+use self::{arrivals::Arrivals, candidates::Candidates, members::Members};
 pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
 use crate::{
     api::{
@@ -84,6 +85,7 @@ pub struct Sightings {
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
     members: Members,
+    candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
     noted: [Arc<()>; 3],
 }
@@ -122,6 +124,7 @@ impl Sightings {
             }
         }
         self.members.note(&snapshot.nodes, now);
+        self.candidates.note(snapshot);
     }
 
     fn note_pods(&mut self, snapshot: &Snapshot) {
