@@ -27,11 +27,11 @@ pub use self::{
     nodes::{NodeTable, Standing},
     obstacle::Obstacle,
     ownership::records,
-    pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
+    pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
     sightings::{PodArrival, RETURNS_WITHIN, Sightings},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
-pub use crate::api::owner::Owner;
+pub use crate::api::{owner::Owner, text::brief};
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
