@@ -7,7 +7,7 @@ use super::{
 };
 use crate::plan::model::{
     effects::{Effects, Planned},
-    silence,
+    silence::{self, Told},
     snapshot::{NodeView, PodView, Role, Snapshot},
 };
 
@@ -25,11 +25,14 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             Some("the pod that reads it was lost, and has not ended yet".to_owned())
         }
         Next::Reads(pod) => {
-            let message = pod
+            let told = pod
                 .obstacle()
-                .map(|obstacle| obstacle.text)
+                .map(|obstacle| Told::Wrong(obstacle.text))
                 .or_else(|| asked.take(silence::event_message(snapshot, pod)));
-            message.map(|message| format!("the pod that reads it cannot start: {message}"))
+            told.map(|told| match told {
+                Told::Wrong(why) => format!("the pod that reads it cannot start: {why}"),
+                Told::Pulls { .. } => format!("the pod that reads it has not started yet: {told}"),
+            })
         }
         // Not until when, which another planner, that saw it fail a second later, would say otherwise.
         Next::Pause { pause, why } => {

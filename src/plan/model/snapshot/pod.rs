@@ -255,15 +255,27 @@ impl PodView {
         self.is_active() && !self.has_begun() && self.containers.iter().any(waits)
     }
 
+    /// Whether a container that the operation begins with is still to start, and nothing of ours works before
+    /// it. Of a pod that a kubelet has not taken up no container is known.
+    fn stands_still(&self) -> bool {
+        let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
+        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
+        self.is_active()
+            && !self.waits_for_lock()
+            && (self.containers.is_empty() || self.containers.iter().any(awaited))
+            && !self.containers.iter().any(working)
+    }
+
+    /// Whether it stands still, and its kubelet does not say in its status what keeps it. That stands in Events
+    /// alone; or it waits for a container of somebody else.
+    pub fn is_silent(&self) -> bool {
+        self.stands_still() && self.obstacle().is_none()
+    }
+
     /// The containers of somebody else that run in the pod while none of ours works, though one is still to:
     /// ours wait for them, or for something of which the kubelet says nothing.
     pub fn runs_others_alone(&self) -> impl Iterator<Item = &ContainerView> {
-        let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
-        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
-        let alone = self.is_active()
-            && !self.waits_for_lock()
-            && self.containers.iter().any(awaited)
-            && !self.containers.iter().any(working);
+        let alone = self.stands_still();
         self.containers.iter().filter(move |it| alone && !it.is_ours() && it.runs())
     }
 

@@ -103,8 +103,10 @@ pub enum Waiting {
     },
     /// No container of the operation has begun.
     JobNotBegun(NotBegun),
-    /// The same, and nobody says what keeps its pod.
-    JobPodSilent,
+    /// The same, and nobody says what keeps its pod; nothing does, if `told` says so.
+    JobPodSilent {
+        told: Option<String>,
+    },
     /// The operation has succeeded in it, and another Job is to record that.
     JobUnrecorded {
         why: String,
@@ -168,7 +170,7 @@ impl Waiting {
             Self::Unheard(_) => WaitReason::NotReady,
             Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
             Self::JobNotBegun(_)
-            | Self::JobPodSilent
+            | Self::JobPodSilent { .. }
             | Self::JobPodUnconfirmed
             | Self::JobUnrecorded { .. } => WaitReason::PodStart,
             Self::JobMade
@@ -263,7 +265,10 @@ impl fmt::Display for Waiting {
                 );
             }
             // A large image takes minutes, and nothing is wrong as long as no error is reported.
-            Self::JobPodSilent => {
+            Self::JobPodSilent { told: Some(told) } => {
+                return write!(f, "{JOB_RUNS}; its pod has not started yet: {told}");
+            }
+            Self::JobPodSilent { told: None } => {
                 return write!(f, "{JOB_RUNS}; its pod has not started yet, as while its image is pulled");
             }
             Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),

@@ -66,6 +66,8 @@ pub struct Sightings {
     made: BTreeSet<String>,
     /// Pods of which we saw a container that had run.
     ran: BTreeSet<String>,
+    /// Pods that stand still, and of which their kubelet says nothing in their status, by UID.
+    silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
     checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
@@ -133,6 +135,7 @@ impl Sightings {
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
         keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
+        renew(&mut self.silent, pods().filter(|pod| pod.is_silent()).map(|pod| &*pod.uid), now);
         self.checks.retain(|uid, _| there.contains(&**uid));
         for pod in pods().filter(|pod| pod.role == Role::Preflight && pod.has_begun()) {
             if !self.checks.contains_key(&pod.uid) {
@@ -352,13 +355,9 @@ impl Snapshot {
         self.sightings.unwatched.get(&key).copied().unwrap_or(self.now)
     }
 
-    /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its
-    /// status. What keeps it stands in Events alone.
+    /// Since when we have seen the pod stand still, and its kubelet say nothing of that in its status.
     pub fn silent_since(&self, pod: &PodView) -> Option<Timestamp> {
-        let begun =
-            pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
-        let silent = !begun && pod.is_active() && pod.obstacle().is_none();
-        silent.then(|| self.first_seen(pod))
+        pod.is_silent().then(|| self.sightings.silent.get(&pod.uid).copied().unwrap_or(self.now))
     }
 }
 

@@ -252,7 +252,8 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
         unschedulable: false,
         ..(*node).clone()
     };
-    let mut other = World { snapshot: world.snapshot.clone(), me: world.me.clone() };
+    let mut other =
+        World { snapshot: world.snapshot.clone(), me: world.me.clone(), event: world.event.clone() };
     other.snapshot.nodes.insert("n1".into(), Arc::new(back("m2")));
     other.pass(1);
     assert_eq!(other.entry().phase, Phase::Failed, "another machine");
