@@ -143,6 +143,8 @@ pub struct NodeView {
     pub native_sidecars: bool,
     /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
     pub etcd_votes: Option<bool>,
+    /// What it says of that, if it says no.
+    pub etcd_said: String,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
     pub deleting: bool,
