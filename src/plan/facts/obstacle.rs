@@ -20,6 +20,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,
+        Next::NoBoot => Some("its kubelet reports no boot id".to_owned()),
         Next::Away => Some("the node is not Ready".to_owned()),
         Next::Reads(pod) if pod.deleting => {
             Some("the pod that reads it was lost, and has not ended yet".to_owned())

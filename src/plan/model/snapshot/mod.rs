@@ -158,6 +158,12 @@ impl NodeView {
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
+    /// Whether its facts can be read as soon as it is Ready: they are those of a boot, which its kubelet has to
+    /// tell. Nodes that are no machines (KWOK, virtual kubelets) tell none.
+    pub fn tells_its_boot(&self) -> bool {
+        !self.boot_id.is_empty()
+    }
+
     /// Whether it is out of load balancers because an operation took it out.
     pub fn left_balancers(&self) -> bool {
         let ours = self.hints.as_ref().is_some_and(|hints| hints.has(names::NOT_BALANCED));

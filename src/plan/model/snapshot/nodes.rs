@@ -25,11 +25,13 @@ pub enum Standing {
     OnHold,
     /// What it runs in this boot is not known.
     Unread,
+    /// It is not Ready, or its kubelet tells no boot: what it runs cannot be read yet.
+    Joining,
 }
 
 impl Standing {
-    const ALL: [Self; 6] =
-        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread];
+    const ALL: [Self; 7] =
+        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread, Self::Joining];
 
     fn is_true_of(self, node: &NodeView) -> bool {
         match self {
@@ -45,6 +47,7 @@ impl Standing {
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
             Self::OnHold => node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),
+            Self::Joining => !node.ready || !node.tells_its_boot(),
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct Sightings {
     checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Nodes of which it cannot be read yet what they run, by UID.
+    joining: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
     unbalanced: BTreeMap<String, Timestamp>,
     /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
@@ -105,6 +107,7 @@ impl Sightings {
         }
         self.noted = noted;
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
+        renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
@@ -304,6 +307,11 @@ impl Snapshot {
     /// Since when we have seen that the node is not Ready; now, if it is Ready.
     pub fn away_since(&self, node: &NodeView) -> Timestamp {
         self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Since when we have seen that it cannot be read yet what the node runs; now, if it can.
+    pub fn joining_since(&self, node: &NodeView) -> Timestamp {
+        self.sightings.joining.get(&node.uid).copied().unwrap_or(self.now)
     }
 
     /// Since when we have seen the node out of load balancers; now, if that is new, or not so.
