@@ -90,7 +90,7 @@ pub fn node(node: &Node) -> NodeView {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
-        machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
+        machine_id: info.map(|info| info.machine_id.clone()).filter(|id| !id.is_empty()),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
         native_sidecars: info.is_some_and(|info| has_native_sidecars(&info.kubelet_version)),
@@ -362,8 +362,8 @@ mod tests {
                 &serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap(),
             );
             assert_eq!(
-                (seen.machine_id.as_str(), seen.os.as_str(), seen.arch.as_str()),
-                ("m", "linux", "arm64")
+                (seen.machine_id.as_deref(), seen.os.as_str(), seen.arch.as_str()),
+                (Some("m"), "linux", "arm64")
             );
             (seen.etcd_votes, seen.etcd_said)
         };

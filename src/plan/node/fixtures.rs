@@ -67,7 +67,7 @@ impl World {
         let node = NodeView {
             name: "n1".into(),
             uid: "n1".into(),
-            machine_id: "m1".into(),
+            machine_id: Some("m1".into()),
             claimed_by: Some(me.clone()),
             cordoned_by: Some(me.clone()),
             unschedulable: true,

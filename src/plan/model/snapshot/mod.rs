@@ -132,9 +132,9 @@ pub struct NodeView {
     pub ready_changed: Option<Timestamp>,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
-    /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's
-    /// first report.
-    pub machine_id: String,
+    /// The machine's own id, which outlives a boot and a deletion of the Node; nothing before the kubelet's
+    /// first report, so that nothing is concluded from it then.
+    pub machine_id: Option<String>,
     /// The operating system and the architecture as Go names them (`linux`, `arm64`); empty before the
     /// kubelet's first report.
     pub os: String,

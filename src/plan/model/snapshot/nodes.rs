@@ -144,7 +144,7 @@ impl NodeTable {
     /// one disk image may share it.
     pub fn has_own_machine_id(&self, node: &NodeView) -> bool {
         let id = &node.machine_id;
-        !id.is_empty() && !self.values().any(|other| other.machine_id == *id && other.name != node.name)
+        id.is_some() && !self.values().any(|other| other.machine_id == *id && other.name != node.name)
     }
 
     /// The names of the nodes that are known to run another release than this one.

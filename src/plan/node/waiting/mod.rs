@@ -32,6 +32,10 @@ pub enum Waiting {
     NodeDeleted {
         until: Timestamp,
     },
+    /// It was made again, and its kubelet has not reported yet.
+    NodeUnreported {
+        until: Timestamp,
+    },
     /// The node cannot be worked on any more, and what could still act on it has to end first.
     Ending {
         reason: String,
@@ -155,7 +159,9 @@ impl Waiting {
     /// As what it is counted.
     pub fn reason(&self) -> WaitReason {
         match self {
-            Self::NodeUnconfirmed | Self::NodeDeleted { .. } => WaitReason::NodeAway,
+            Self::NodeUnconfirmed | Self::NodeDeleted { .. } | Self::NodeUnreported { .. } => {
+                WaitReason::NodeAway
+            }
             Self::Ending { .. } => WaitReason::Ending,
             Self::Claim { .. }
             | Self::CordonAgain
@@ -215,6 +221,12 @@ impl fmt::Display for Waiting {
                 return write!(
                     f,
                     "the Node object was deleted while the node reboots; it may come back until {until:.0}"
+                );
+            }
+            Self::NodeUnreported { until } => {
+                return write!(
+                    f,
+                    "the Node object was made again while the node reboots; its kubelet may report until {until:.0}"
                 );
             }
             Self::Ending { reason, open } => return write!(f, "{reason}; {open}"),
