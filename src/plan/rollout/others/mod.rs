@@ -14,6 +14,7 @@ use crate::{
     },
     plan::{
         model::{
+            age::{self, Age},
             id::{Key, OpRef},
             question::Question,
             snapshot::{NodeView, Snapshot},
@@ -24,10 +25,9 @@ use crate::{
     },
 };
 
-/// In which order NodeOps are served: the oldest first, those of one second by name.
-pub fn age(op: &NodeOp) -> impl Ord + '_ {
-    let meta = &op.metadata;
-    (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
+/// In which order NodeOps are served: the oldest first.
+pub fn age(op: &NodeOp) -> Age<'_> {
+    age::age(&op.metadata)
 }
 
 /// All NodeOps but one that are not over.
