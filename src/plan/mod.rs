@@ -12,6 +12,7 @@
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
+//! - `selection`: the label of ours that somebody took off a Job or a pod;
 //! - `lifecycle`: what nodes say of operations, in conditions of their own;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
 //! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
@@ -30,6 +31,7 @@ pub mod node;
 mod quorum;
 pub mod release;
 pub mod rollout;
+mod selection;
 mod upgrades;
 
 use model::{action::Plan, effects::Planned, snapshot::Snapshot};
@@ -49,6 +51,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         plan.add(effects);
     }
     plan.add(release::sweep(snapshot));
+    plan.add(selection::sweep(snapshot));
     plan.actions.extend(lifecycle::sweep(snapshot));
     plan.add(facts::sweep(snapshot));
     carry_over(snapshot, &mut plan);

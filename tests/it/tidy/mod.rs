@@ -131,6 +131,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "facts",
             "node",
             "lifecycle",
+            "selection",
             "release",
             "upgrades",
             "rollout",
