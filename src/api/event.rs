@@ -1,4 +1,4 @@
-//! An Event, as much of it as is read: what it says, and in which version. Whoever may write Events may write
+//! An Event, as much of it as is read: of which type it is, what it says, and in which version. Whoever may write Events may write
 //! any time into one.
 
 use k8s_openapi::{api::events::v1 as events, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -12,6 +12,9 @@ use super::{metadata, read_as::read_as};
 pub struct Event {
     #[serde(deserialize_with = "metadata::read")]
     pub metadata: ObjectMeta,
+    /// `Normal` or `Warning`.
+    #[serde(rename = "type")]
+    pub type_: Option<String>,
     pub reason: Option<String>,
     pub note: Option<String>,
 }

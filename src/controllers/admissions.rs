@@ -1,7 +1,7 @@
 //! What came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes
 //! that change nothing, a list of Events is read from all of a namespace, and either is asked for whenever a
 //! plan wonders why a Job has no pod, or a pod no container: so an answer stands for a while, one that says
-//! what is wrong ever longer.
+//! what is wrong, or goes on, ever longer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; one that says again what is wrong, or that a Job's pod would be admitted,
-/// twice as long each time, up to [`MAX_STANDS`].
+/// For how long an answer stands; one that says again what is wrong, that an image is being pulled,
+/// or that a Job's pod would be admitted, twice as long each time, up to [`MAX_STANDS`].
 const MIN_STANDS: Duration = Duration::from_secs(10);
 const MAX_STANDS: Duration = Duration::from_secs(120);
 
@@ -54,8 +54,9 @@ impl Admissions {
             return;
         }
         self.known.retain(|_, known| known.until + MAX_STANDS > now);
-        let lasts =
-            |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
+        let lasts = |answer: &Answer| {
+            matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_) | Answer::Pulls { .. })
+        };
         // That a Job's pod would be admitted, and is not made, is as long as its controller is away.
         let admitted =
             |answer: &Answer| matches!((question, answer), (Question::Admission(..), Answer::Found));

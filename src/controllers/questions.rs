@@ -236,27 +236,36 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
     there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Warnings of one pod that are read at once: what repeats is one Event.
-const WARNINGS: u32 = 50;
-
-/// The newest warning about a pod. The server's version of it says which that is: who reports it has a clock
-/// of its own.
+/// What the newest Event about a pod says, of whichever type: a warning that another one follows has passed.
 async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
-    let params = ListParams::default().fields(&format!("regarding.uid={uid},type=Warning")).limit(WARNINGS);
-    let events = Api::<Event>::namespaced(client.clone(), namespace)
-        .list(&params)
-        .await
-        .context("listing its Events")?;
-    Ok(newest(&events.items))
+    let params = ListParams::default().fields(&format!("regarding.uid={uid}"));
+    let (api, mut last) = (Api::<Event>::namespaced(client.clone(), namespace), None);
+    each(&api, &params, |event| last = newer(last.take(), event)).await.context("listing its Events")?;
+    Ok(told(last))
 }
 
-fn newest(events: &[Event]) -> Answer {
-    let version = |event: &&Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
-    events.iter().max_by_key(version).map_or(Answer::Found, |event| {
-        let said: Vec<&str> =
-            [&event.reason, &event.note].into_iter().flatten().map(String::as_str).collect();
-        Answer::Said(brief(&said.join(": ")))
-    })
+/// The server's version of an Event says which is the newer one: who reports it has a clock of its own.
+fn newer(known: Option<Event>, event: Event) -> Option<Event> {
+    let version = |event: &Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let known = known.filter(|known| version(known) > version(&event));
+    Some(known.unwrap_or(event))
+}
+
+/// What a kubelet, or a controller, says of something that is wrong.
+const WARNING: &str = "Warning";
+/// The reason of the Event by which a kubelet says that it has a runtime pull an image.
+const PULLING: &str = "Pulling";
+
+fn told(last: Option<Event>) -> Answer {
+    let Some(Event { metadata, type_, reason, note }) = last else { return Answer::Found };
+    if type_.as_deref() == Some(WARNING) {
+        let said: Vec<String> = [reason, note].into_iter().flatten().collect();
+        return Answer::Said(brief(&said.join(": ")));
+    }
+    if reason.as_deref() == Some(PULLING) {
+        return Answer::Pulls { since: metadata.creation_timestamp.map(|time| time.0) };
+    }
+    Answer::Found
 }
 
 async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {
@@ -324,21 +333,35 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_warning_is_the_one_that_the_server_saw_last() {
+    fn what_the_server_saw_last_of_a_pod_is_told() {
+        let made = "2026-01-01T00:00:00Z";
         let event = |version: &str, reason: &str, at: &str, note: &str| -> Event {
-            serde_json::from_value(json!({"metadata": {"resourceVersion": version}, "eventTime": at, "reason": reason, "note": note}))
-                .unwrap()
+            let type_ = if reason.starts_with("Failed") { "Warning" } else { "Normal" };
+            let meta = json!({"resourceVersion": version, "creationTimestamp": made});
+            serde_json::from_value(
+                json!({"metadata": meta, "eventTime": at, "type": type_, "reason": reason, "note": note}),
+            )
+            .unwrap()
         };
+        let newest =
+            |events: &[&Event]| told(events.iter().fold(None, |known, event| newer(known, (*event).clone())));
         let ahead = event("9", "FailedMount", "2035-01-01T00:00:00.000000Z", "no such device");
         let last = event(
             "10",
             "FailedCreatePodSandBox",
             "2020-01-01T00:00:00.000000Z",
-            &format!("no address\n{}", "x".repeat(1000)),
+            &format!("no address\n{} left", "x".repeat(1000)),
         );
-        let Answer::Said(message) = newest(&[last, ahead]) else { panic!("nothing was said") };
+        let Answer::Said(message) = newest(&[&last, &ahead]) else { panic!("nothing was said") };
         assert!(message.starts_with("FailedCreatePodSandBox: no address x"), "{message}");
-        assert_eq!(message.len(), 300);
+        assert!(message.ends_with("x left") && message.chars().count() <= 300, "{message}");
         assert_eq!(newest(&[]), Answer::Found);
+        let pulls = event("11", "Pulling", "2020-01-01T00:00:00.000000Z", "Pulling image \"os:v1\"");
+        let since = Some(made.parse().unwrap());
+        assert_eq!(newest(&[&pulls, &last, &ahead]), Answer::Pulls { since }, "the warning has passed");
+        let begun = event("12", "Started", "2020-01-01T00:00:00.000000Z", "Started container install");
+        assert_eq!(newest(&[&pulls, &begun]), Answer::Found);
+        let gone = event("13", "FailedMount", "2020-01-01T00:00:00.000000Z", "no such device");
+        assert_eq!(newest(&[&begun, &gone, &pulls]), Answer::Said("FailedMount: no such device".into()));
     }
 }

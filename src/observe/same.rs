@@ -33,6 +33,7 @@ impl Observed for NodeView {
             arch,
             native_sidecars,
             etcd_votes,
+            etcd_said,
             volumes_attached,
             deleting,
         } = self;
@@ -42,8 +43,14 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
-            && (created, etcd_votes, volumes_attached, native_sidecars)
-                == (&other.created, &other.etcd_votes, &other.volumes_attached, &other.native_sidecars)
+            && (created, etcd_votes, etcd_said, volumes_attached, native_sidecars)
+                == (
+                    &other.created,
+                    &other.etcd_votes,
+                    &other.etcd_said,
+                    &other.volumes_attached,
+                    &other.native_sidecars,
+                )
             && (labels, annotations, lifecycle) == (&other.labels, &other.annotations, &other.lifecycle)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         object_name,
         snapshot::{
             ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Role,
-            has_native_sidecars,
+            brief, has_native_sidecars,
         },
     },
 };
@@ -91,11 +91,12 @@ pub fn node(node: &Node) -> NodeView {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
-        machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
+        machine_id: info.map(|info| info.machine_id.clone()).filter(|id| !id.is_empty()),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
         native_sidecars: info.is_some_and(|info| has_native_sidecars(&info.kubelet_version)),
         etcd_votes: etcd_votes(node),
+        etcd_said: etcd_said(node),
         volumes_attached: status
             .and_then(|status| status.volumes_attached.as_ref())
             .is_some_and(|volumes| !volumes.is_empty()),
@@ -122,6 +123,13 @@ fn etcd_votes(node: &Node) -> Option<bool> {
     let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));
     let runs_none = condition.reason == names::ETCD_NO_MEMBER && !member;
     (!runs_none).then_some(condition.status == "True")
+}
+
+/// The reason and the message by which a distribution says that the node's etcd does not vote.
+fn etcd_said(node: &Node) -> String {
+    let said = condition(node, names::ETCD_CONDITION).filter(|_| etcd_votes(node) == Some(false));
+    let texts = said.into_iter().flat_map(|said| [said.reason.as_str(), said.message.as_str()]);
+    brief(&texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "))
 }
 
 /// A Job as the planner sees it.
@@ -365,18 +373,28 @@ mod tests {
                 &serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap(),
             );
             assert_eq!(
-                (seen.machine_id.as_str(), seen.os.as_str(), seen.arch.as_str()),
-                ("m", "linux", "arm64")
+                (seen.machine_id.as_deref(), seen.os.as_str(), seen.arch.as_str()),
+                (Some("m"), "linux", "arm64")
             );
-            seen.etcd_votes
+            (seen.etcd_votes, seen.etcd_said)
         };
-        let says =
-            |status: &str, reason: &str| json!({"type": "EtcdIsVoter", "status": status, "reason": reason});
+        let says = |status: &str, reason: &str| json!({"type": "EtcdIsVoter", "status": status, "reason": reason, "message": "m"});
         let member = || json!({names::ETCD_LABEL: "true"});
-        assert_eq!(votes(member(), says("True", "MemberNotLearner")), Some(true));
-        assert_eq!(votes(member(), says("False", "MemberIsLearner")), Some(false));
-        assert_eq!(votes(member(), says("False", "NotAMember")), Some(false), "it was one");
-        assert_eq!(votes(json!({}), says("False", "NotAMember")), None, "a control plane without etcd");
-        assert_eq!(votes(member(), json!({"type": "Ready", "status": "True"})), None, "kubeadm says nothing");
+        assert_eq!(votes(member(), says("True", "MemberNotLearner")), (Some(true), String::new()));
+        assert_eq!(
+            votes(member(), says("False", "MemberIsLearner")),
+            (Some(false), "MemberIsLearner: m".into())
+        );
+        assert_eq!(votes(member(), says("False", "NotAMember")).0, Some(false), "it was one");
+        assert_eq!(
+            votes(json!({}), says("False", "NotAMember")),
+            (None, String::new()),
+            "a control plane without etcd"
+        );
+        assert_eq!(
+            votes(member(), json!({"type": "Ready", "status": "True"})).0,
+            None,
+            "kubeadm says nothing"
+        );
     }
 }

@@ -42,9 +42,10 @@ pub enum Unwell {
         node: String,
         since: Timestamp,
     },
-    /// Its distribution says so on the Node.
+    /// Its distribution says so on the Node, and this of it.
     NotVoting {
         node: String,
+        said: String,
     },
     /// A pod of its control plane is not.
     PodNotReady {
@@ -70,7 +71,10 @@ impl fmt::Display for Unwell {
                 "the Node of control-plane node {node} was deleted at {since:.0}; for {} s its machine may come back, and no other one goes away meanwhile",
                 RETURNS_WITHIN.as_secs()
             ),
-            Self::NotVoting { node } => write!(f, "etcd of control-plane node {node} is not a voting member"),
+            Self::NotVoting { node, said } => {
+                write!(f, "etcd of control-plane node {node} is not a healthy voting member")?;
+                if said.is_empty() { Ok(()) } else { write!(f, ": {said}") }
+            }
             Self::PodNotReady { node, pod } => {
                 write!(f, "pod kube-system/{pod} of control-plane node {node} is not Ready")
             }
@@ -111,11 +115,12 @@ fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a
     snapshot.members().filter(move |other| other.name != node)
 }
 
-/// Asks what [`others_not_ready`] has to know of nodes whose distribution does not say on the Node whether
-/// their etcd votes. Nothing is asked that is known.
+/// Asks what [`others_not_ready`] has to know of the others. That a distribution says on the Node whether its
+/// etcd votes is not all: its leader writes that of each member that it counts, and of an API server beside
+/// it nothing is said; RKE2 runs both in static pods besides. Nothing is asked that is known.
 pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
-    let silent = others(snapshot, node).filter(|other| other.ready && other.etcd_votes.is_none());
-    let questions = silent.map(|other| Question::ControlPlanePods(other.name.clone()));
+    let ready = others(snapshot, node).filter(|other| other.ready);
+    let questions = ready.map(|other| Question::ControlPlanePods(other.name.clone()));
     let mut effects = Effects::ask(questions.filter(|question| snapshot.answer(question).is_none()));
     if !effects.questions.is_empty() {
         effects.add(look_again(snapshot));
@@ -161,10 +166,13 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
         return Some(Unwell::NotReady { node }).into();
     };
     let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(node.clone()))) {
-        (Some(false), _) => return Some(Unwell::NotVoting { node }).into(),
-        (None, Some(Answer::NotReady(pods))) => {
+        (_, Some(Answer::NotReady(pods))) => {
             let pod = pods.first().cloned().unwrap_or_default();
             return Planned::from(Some(Unwell::PodNotReady { node, pod })).with(look_again(snapshot));
+        }
+        (Some(false), _) => {
+            let said = other.etcd_said.clone();
+            return Some(Unwell::NotVoting { node, said }).into();
         }
         (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => SETTLED,
         (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),

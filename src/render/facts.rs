@@ -1,4 +1,4 @@
-//! The pod that reads what a node says of itself: the host's `/etc` and `/usr/lib`, read-only, no token, no
+//! The pod that reads what a node says of itself: the host's `/etc` and `/usr`, read-only, no token, no
 //! privilege.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![
             parts::mount("etc", &format!("{}/etc", contract::HOST_MOUNT), true),
-            parts::mount("usr-lib", &format!("{}/usr/lib", contract::HOST_MOUNT), true),
+            parts::mount("usr", &format!("{}/usr", contract::HOST_MOUNT), true),
         ]),
         termination_message_policy: parts::termination_message(),
         ..Container::default()
@@ -59,7 +59,9 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
             containers: vec![reader],
             volumes: Some(vec![
                 parts::host_path("etc", "/etc", "Directory"),
-                parts::host_path("usr-lib", "/usr/lib", "Directory"),
+                // For `/usr/lib/os-release`. Each Linux has `/usr`; NixOS has no `/usr/lib`, and a kubelet starts
+                // no pod with a directory that is missing, or makes it, which would change the host.
+                parts::host_path("usr", "/usr", "Directory"),
             ]),
             ..parts::pod_spec(node)
         }),

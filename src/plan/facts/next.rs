@@ -30,6 +30,8 @@ pub const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 pub enum Next<'a> {
     /// Nothing is to be read, or what was read is being recorded.
     Nothing,
+    /// It cannot be read: a node's facts are those of a boot, and its kubelet tells none.
+    NoBoot,
     /// It cannot be read as long as the node is not Ready.
     Away,
     /// This pod reads it, or is being ended.
@@ -47,9 +49,10 @@ pub fn of_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -
     let known = node.says_its_facts();
     let waited_for = !known && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
-    if known || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {
+    let wanted = !known && !node.deleting && !kept_off && node.is_linux();
+    if !wanted || !node.tells_its_boot() {
         pods.iter().for_each(|pod| effects.add(delete(pod, "its facts are recorded, or not wanted")));
-        return Planned { value: Next::Nothing, effects };
+        return Planned { value: if wanted { Next::NoBoot } else { Next::Nothing }, effects };
     }
     let newest = pods.iter().filter(|pod| is_current(pod, node)).max_by_key(|pod| pod.attempt).copied();
     for pod in pods.iter().filter(|pod| newest.is_none_or(|newest| newest.uid != pod.uid)) {

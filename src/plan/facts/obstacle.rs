@@ -3,13 +3,16 @@
 use super::{
     next::{self, Next},
     pod::make,
-    slots::{AT_ONCE, busy},
+    slots::{AT_ONCE, busy, is_waited_for},
 };
 use crate::plan::model::{
     effects::{Effects, Planned},
-    silence,
+    silence::{self, Told},
     snapshot::{NodeView, PodView, Role, Snapshot},
 };
+
+/// How a selector is evaluated without a node of which nothing can be read.
+const LET_BE: &str = "the label kairos.io/managed=false on the node leaves it out";
 
 /// What holds up the reading of a node's facts. What is told in Events alone is asked for.
 pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
@@ -17,22 +20,31 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
     let pods: Vec<&PodView> =
         snapshot.facts.on_node(&node.name).map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts).collect();
     let Planned { value: next, mut effects } = next::of_node(snapshot, node, &pods);
+    let mut stuck = false;
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,
+        Next::NoBoot => Some("its kubelet reports no boot id".to_owned()),
         Next::Away => Some("the node is not Ready".to_owned()),
         Next::Reads(pod) if pod.deleting => {
             Some("the pod that reads it was lost, and has not ended yet".to_owned())
         }
         Next::Reads(pod) => {
-            let message = pod
+            let told = pod
                 .obstacle()
-                .map(|obstacle| obstacle.text)
+                .map(|obstacle| Told::Wrong(obstacle.text))
                 .or_else(|| asked.take(silence::event_message(snapshot, pod)));
-            message.map(|message| format!("the pod that reads it cannot start: {message}"))
+            told.map(|told| match told {
+                Told::Wrong(why) => {
+                    stuck = true;
+                    format!("the pod that reads it cannot start: {why}")
+                }
+                Told::Pulls { .. } => format!("the pod that reads it has not started yet: {told}"),
+            })
         }
         // Not until when, which another planner, that saw it fail a second later, would say otherwise.
         Next::Pause { pause, why } => {
+            stuck = true;
             Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
         Next::Make { attempt, last_error, waited_for } => {
@@ -43,6 +55,10 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             full
         }
     };
-    let said: Vec<String> = why.into_iter().chain(effects.keeps_failing(&snapshot.failures)).collect();
+    let failing: Vec<String> = effects.keeps_failing(&snapshot.failures).into_iter().collect();
+    // Whose upgrade waits for them is not helped so.
+    let way_out = (stuck || !failing.is_empty()) && !is_waited_for(snapshot, node);
+    let said: Vec<String> =
+        why.into_iter().chain(failing).chain(way_out.then(|| LET_BE.to_owned())).collect();
     Planned { value: (!said.is_empty()).then(|| said.join("; ")), effects: asked }
 }

@@ -342,6 +342,9 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let one = |pod: PodView, now| world(std::slice::from_ref(&n), vec![pod], now, &["n1"]);
     let pulls = one(pod(&n, 0, PodPhase::Pending, pull), 1);
     assert_eq!(told(&pulls, "n1"), "the pod that reads it cannot start: ImagePullBackOff: no such host");
+    let selected = Snapshot { ops: <_>::default(), ..pulls.clone() };
+    let way_out = "; the label kairos.io/managed=false on the node leaves it out";
+    assert!(told(&selected, "n1").ends_with(way_out));
     let silent = one(pending(&n), 10);
     let told_of = obstacle(&silent, &n);
     assert_eq!((told_of.value, told_of.effects.questions.len()), (None, 1), "its Events are asked for");

@@ -201,15 +201,27 @@ pub fn is_of_repository(content: &str, name: &str) -> bool {
     repository(content) == repository(name)
 }
 
-/// The repository of an image, with the registry and the folder that a short name leaves out.
+/// The registry that a short name leaves out, …
+const DOCKER_HUB: &str = "docker.io";
+/// … as old names call it, …
+const OLD_HUB: &str = "index.docker.io";
+/// … and the folder in it that a name without one leaves out.
+const LIBRARY: &str = "library";
+
+/// The repository of an image, with the registry and the folder that a short name leaves out, as runtimes
+/// complete it (`reference.ParseNormalizedNamed` of distribution): kubelets report the complete name, whatever
+/// a pod says.
 fn repository(name: &str) -> String {
     let bare = split_tag(name.split_once('@').map_or(name, |(name, _)| name)).0;
-    let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
-    match bare.split_once('/') {
-        Some((host, _)) if is_host(host) => bare.to_owned(),
-        Some(_) => format!("docker.io/{bare}"),
-        None => format!("docker.io/library/{bare}"),
+    let is_host = |part: &str| {
+        part.contains(['.', ':']) || part == "localhost" || part.contains(|c: char| c.is_ascii_uppercase())
+    };
+    let (host, path) = bare.split_once('/').filter(|(host, _)| is_host(host)).unwrap_or((DOCKER_HUB, bare));
+    let host = if host == OLD_HUB { DOCKER_HUB } else { host };
+    if host == DOCKER_HUB && !path.contains('/') {
+        return format!("{host}/{LIBRARY}/{path}");
     }
+    format!("{host}/{path}")
 }
 
 /// Docker's kubelets put a scheme before it.

@@ -11,6 +11,7 @@
 //!   claimed, and for everybody on one that is drained.
 
 pub mod action;
+pub mod age;
 pub mod effects;
 pub mod failing;
 pub mod hints;

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::plan::{
     model::id::{Key, OpRef},
     model::identity::{Id, Identified},
@@ -35,8 +37,8 @@ pub enum Question {
     Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
-    /// What do Events warn of about this pod? Some things stand nowhere else: a sandbox, an address, a mount,
-    /// a device.
+    /// What does the newest Event about this pod say? Some things stand nowhere else: a sandbox, an address, a
+    /// mount, a device, an image that is being pulled.
     PodEvents { namespace: String, name: String, uid: String },
     /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs
     /// there)? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
@@ -56,8 +58,10 @@ pub enum Answer {
     Attached(Vec<String>),
     /// What would be made is refused; this is the server's message.
     Refused(String),
-    /// The newest warning, with its reason.
+    /// The newest Event is a warning: its reason, and what it says.
     Said(String),
+    /// The newest Event says that an image is being pulled, since then by the server's clock.
+    Pulls { since: Option<Timestamp> },
     /// These pods are there and not Ready, by name.
     NotReady(Vec<String>),
     /// The same, for a reason that passes by itself: a quota is full, an account is not there yet.

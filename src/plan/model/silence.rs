@@ -1,8 +1,10 @@
 //! Pods of which the kubelet says nothing in their status: no sandbox, no address, a mount that fails, a
-//! device that is missing. The reason stands in Events alone, which are read when such a pod has had no
-//! container for ten seconds. Or somebody else's containers run in it, and ours do not.
+//! device that is missing, an image that is being pulled. The reason stands in Events alone, which are read
+//! when such a pod has stood still for ten seconds. Or somebody else's containers run in it, and ours do not.
 
-use k8s_openapi::jiff::SignedDuration;
+use std::fmt;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::plan::model::{
     effects::{Effects, Planned},
@@ -12,21 +14,47 @@ use crate::plan::model::{
     time::later,
 };
 
-/// How long a node may take to make a pod's first container before the pod's Events are read, and between two
+/// How long a node may take to make a pod's next container before the pod's Events are read, and between two
 /// readings.
 const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
-/// What is said of a pod that has been silent for too long; asks for it.
-pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<String>> {
+/// What is known of a pod that has been silent for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something keeps it from its start.
+    Wrong(String),
+    /// Nothing does: an image takes its time.
+    Pulls { since: Option<Timestamp> },
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(why) => f.write_str(why),
+            Self::Pulls { since: Some(since) } => write!(f, "its image is being pulled since {since:.0}"),
+            Self::Pulls { since: None } => f.write_str("its image is being pulled"),
+        }
+    }
+}
+
+/// What is said of a pod that has been silent for too long; asks for it. What its newest Event says is so now:
+/// a warning that another Event follows has passed.
+pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>> {
     let Some(due) = snapshot.silent_since(pod).map(|since| later(since, SILENT_AFTER)) else {
-        return others_alone(snapshot, pod);
+        return None.into();
     };
     if snapshot.now < due {
         return Planned::from(None).with(Effects::wake_at(due));
     }
+    let mut effects = Effects::wake_at(later(snapshot.now, SILENT_AFTER));
+    let mut others = || effects.take(others_alone(snapshot, pod));
     let question = question(pod);
     let (told, open) = match snapshot.answer(&question) {
-        Some(Answer::Said(message)) => (Some(message.clone()), None),
+        Some(Answer::Said(message)) => {
+            let said: Vec<String> = others().into_iter().chain([message.clone()]).collect();
+            (Some(Told::Wrong(said.join("; "))), None)
+        }
+        Some(Answer::Pulls { since }) => (Some(Told::Pulls { since: *since }), None),
         Some(
             Answer::NotFound
             | Answer::Found
@@ -35,18 +63,16 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Strin
             | Answer::Refused(_)
             | Answer::NotYet(_)
             | Answer::NotReady(_),
-        ) => (None, None),
+        ) => (others().map(Told::Wrong), None),
+        // Where they cannot be read, what the status shows is all that is known.
+        None if failing::of(snapshot, &question).is_some() => (others().map(Told::Wrong), Some(question)),
         None => (None, Some(question)),
     };
-    let again = Effects::wake_at(later(snapshot.now, SILENT_AFTER));
-    Planned::from(told).with(again).with(Effects::ask(open))
+    Planned { value: told, effects }.with(Effects::ask(open))
 }
 
 /// Names the containers of somebody else that have run for a while in a pod in which ours wait.
 fn others_alone(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<String>> {
-    if pod.obstacle().is_some() {
-        return None.into();
-    }
     let since = |it: &ContainerView| snapshot.running_since(pod, &it.name).unwrap_or(snapshot.now);
     let Some(last) = pod.runs_others_alone().map(since).max() else { return None.into() };
     let due = later(last, SILENT_AFTER);
@@ -73,8 +99,6 @@ fn question(pod: &PodView) -> Question {
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::jiff::Timestamp;
-
     use super::*;
     use crate::plan::{
         fixtures,
@@ -86,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_a_container_for_ten_seconds_is_asked_about_and_its_events_are_told() {
+    fn a_pod_that_stands_still_for_ten_seconds_is_asked_about_and_its_newest_event_is_told() {
         let silent = PodView {
             phase: PodPhase::Pending,
             ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1")
@@ -96,17 +120,22 @@ mod tests {
         let mut sightings = Sightings::default();
         sightings.note(&snapshot);
         snapshot.sightings = Arc::new(sightings);
-        let mut look = |second: i64, answer: Option<&str>| {
+        let mut look = |second: i64, answer: Option<Answer>| {
             snapshot.now = at(second);
             let question = Question::PodEvents { namespace: "ns".into(), name: "w".into(), uid: "w".into() };
-            snapshot.answers =
-                answer.map(|message| (question, Answer::Said(message.into()))).into_iter().collect();
+            snapshot.answers = answer.map(|answer| (question, answer)).into_iter().collect();
             let Planned { value, effects } = event_message(&snapshot, &silent);
-            (value, effects.questions.len(), effects.wake_at)
+            (value.map(|told| told.to_string()), effects.questions.len(), effects.wake_at)
         };
         assert_eq!(look(9, None), (None, 0, Some(at(10))), "a node may take that long");
         assert_eq!(look(10, None), (None, 1, Some(at(20))));
         let why = "FailedCreatePodSandBox: no more addresses";
-        assert_eq!(look(10, Some(why)), (Some(why.into()), 0, Some(at(20))));
+        assert_eq!(look(10, Some(Answer::Said(why.into()))), (Some(why.into()), 0, Some(at(20))));
+        let pulls = "its image is being pulled since 1970-01-12T13:46:43Z";
+        assert_eq!(
+            look(10, Some(Answer::Pulls { since: Some(at(3)) })),
+            (Some(pulls.into()), 0, Some(at(20)))
+        );
+        assert_eq!(look(10, Some(Answer::Found)), (None, 0, Some(at(20))), "what it warned of has passed");
     }
 }

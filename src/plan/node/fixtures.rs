@@ -49,6 +49,8 @@ pub fn draining(since: Timestamp) -> (Entry, Working) {
 pub struct World {
     pub snapshot: Snapshot,
     pub me: OpRef,
+    /// What is answered to who asks for the newest Event of a pod.
+    pub event: Answer,
 }
 
 impl World {
@@ -65,7 +67,7 @@ impl World {
         let node = NodeView {
             name: "n1".into(),
             uid: "n1".into(),
-            machine_id: "m1".into(),
+            machine_id: Some("m1".into()),
             claimed_by: Some(me.clone()),
             cordoned_by: Some(me.clone()),
             unschedulable: true,
@@ -78,7 +80,7 @@ impl World {
             ops: [(me.key(), Arc::new(op))].into(),
             ..Snapshot::default()
         };
-        Self { snapshot, me }
+        Self { snapshot, me, event: Answer::Found }
     }
 
     /// What a step looks at, and what it decides, without a rollout around it.
@@ -156,13 +158,15 @@ impl World {
                 return out;
             }
             for question in open {
-                let seen = match &question {
-                    Question::Pod(key) => self.snapshot.pods.contains_key(key),
-                    Question::Job(key) => self.snapshot.jobs.contains_key(key),
-                    Question::Node(name) => self.snapshot.nodes.contains_key(name),
-                    _ => true,
+                let found = |seen: bool| if seen { Answer::Found } else { Answer::NotFound };
+                let answer = match &question {
+                    Question::Pod(key) => found(self.snapshot.pods.contains_key(key)),
+                    Question::Job(key) => found(self.snapshot.jobs.contains_key(key)),
+                    Question::Node(name) => found(self.snapshot.nodes.contains_key(name)),
+                    Question::PodEvents { .. } => self.event.clone(),
+                    _ => Answer::Found,
                 };
-                self.snapshot.answers.insert(question, if seen { Answer::Found } else { Answer::NotFound });
+                self.snapshot.answers.insert(question, answer);
             }
         }
         panic!("asks for ever");

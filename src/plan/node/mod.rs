@@ -79,6 +79,15 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
             let entry = Entry { node_uid: Some(node.uid.clone()), ..entry };
             return Next::Become(Box::new(entry.record())).into();
         }
+        // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
+        // machine it is.
+        Some(node) if node.machine_id.is_none() && snapshot.answer(&live).is_some() => {
+            if let Some(until) = awaited_until(snapshot, op, &entry, work) {
+                return wait(Waiting::NodeUnreported { until }).with(Effects::wake_at(until));
+            }
+            let why = "the node was deleted while the operation worked on it, and its kubelet has not reported since";
+            return lost(snapshot, op, name, node.ready, work, why);
+        }
         Some(node) if snapshot.answer(&live).is_some() => {
             let why = "another machine has joined under the node's name while the operation worked on it";
             return lost(snapshot, op, name, node.ready, work, why);
@@ -129,7 +138,9 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
 /// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives
 /// the Node object. One that other nodes have too, because all were made from one disk image, says nothing.
 fn is_same_machine(snapshot: &Snapshot, work: &Working, node: &NodeView) -> bool {
-    work.machine_id() == Some(&node.machine_id) && snapshot.nodes.has_own_machine_id(node)
+    work.machine_id().is_some()
+        && work.machine_id() == node.machine_id.as_deref()
+        && snapshot.nodes.has_own_machine_id(node)
 }
 
 /// Until when a node whose object was deleted while it reboots may join again, if it may. A NodeOp that is

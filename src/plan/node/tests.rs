@@ -141,7 +141,7 @@ fn unexpected(came: &str, expected: &str) -> Option<String> {
 fn a_machine_that_shares_its_id_with_others_is_not_told_from_them() {
     for (shared, came_back) in [(false, true), (true, false)] {
         let mut world = rebooting().node(|node| node.uid = "another".into());
-        let clone = NodeView { name: "n2".into(), machine_id: "m1".into(), ..NodeView::default() };
+        let clone = NodeView { name: "n2".into(), machine_id: Some("m1".into()), ..NodeView::default() };
         if shared {
             world.snapshot.nodes.insert("n2".into(), Arc::new(clone));
         }

@@ -33,8 +33,9 @@ use crate::{
     },
 };
 
-/// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than
-/// a network plugin takes to be installed, and shorter than people wait for a node that is broken.
+/// How long a node that joins may take to become Ready, and to tell its boot, before a selector is evaluated
+/// without it: longer than a network plugin takes to be installed, and shorter than people wait for a node that
+/// is broken.
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// For how long the same nodes have to match an operation that none matched before: a label is put on one node
 /// after the other, as by one `kubectl label` for several, and whoever came first would be all that it is about.
@@ -63,8 +64,8 @@ pub enum Targets {
 pub enum NoTargets {
     /// Nobody can tell yet which match: labels that we write are being read on these nodes.
     FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
-    /// The same; these are about to join.
-    Joining { nodes: Vec<String> },
+    /// The same; these are about to join, and are not Ready, or tell no boot yet.
+    Joining { away: Vec<String>, bootless: Vec<String> },
     /// No node matches this selector, or there is none of Linux; among those of `nodeNames`, if it has any.
     NoMatch { selector: Option<String>, named: Vec<String> },
     /// Those that match are younger than the NodeOp, which an older operator began.
@@ -99,13 +100,29 @@ impl fmt::Display for NoTargets {
                 )?;
                 obstacle.iter().try_for_each(|obstacle| write!(f, "; {obstacle}"))
             }
-            Self::Joining { nodes } => write!(
-                f,
-                "waiting: {} {} not Ready yet, and what they run is not known: {}",
-                count(nodes.len()),
-                if nodes.len() == 1 { "is" } else { "are" },
-                listed(nodes, MAX_NAMES)
-            ),
+            Self::Joining { away, bootless } => {
+                f.write_str("waiting: ")?;
+                if !away.is_empty() {
+                    write!(
+                        f,
+                        "{} {} not Ready yet, and what they run is not known: {}",
+                        count(away.len()),
+                        if away.len() == 1 { "is" } else { "are" },
+                        listed(away, MAX_NAMES)
+                    )?;
+                }
+                if !away.is_empty() && !bootless.is_empty() {
+                    f.write_str("; ")?;
+                }
+                if !bootless.is_empty() {
+                    let (one, names) = (bootless.len() == 1, listed(bootless, MAX_NAMES));
+                    let runs = if one { "runs" } else { "run" };
+                    let reports = if one { "its kubelet reports" } else { "their kubelets report" };
+                    let count = count(bootless.len());
+                    write!(f, "what {count} {runs} is not known, {reports} no boot id: {names}")?;
+                }
+                Ok(())
+            }
             Self::NoMatch { selector, named } => {
                 let named = (!named.is_empty()).then(|| listed(named, MAX_ABSENT));
                 match (selector, named) {
@@ -223,19 +240,23 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         open && selector::may_match(selector, &node.labels, is_fact)
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
-    let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
+    let reading: Vec<&NodeView> =
+        open.iter().copied().filter(|node| node.ready && node.tells_its_boot()).collect();
     let mut effects = Effects::default();
     if !reading.is_empty() {
         let obstacle = reading.iter().find_map(|node| effects.take(facts::obstacle(snapshot, node)));
         let why = NoTargets::FactsUnread { nodes: names(&reading), obstacle };
         return Planned { value: Some(why), effects };
     }
-    let until = |node: &NodeView| later(snapshot.away_since(node), JOIN_TIMEOUT);
+    let until = |node: &NodeView| later(snapshot.joining_since(node), JOIN_TIMEOUT);
     let joins =
         |node: &NodeView| !node.annotations.contains_key(names::FACTS_OF) && snapshot.now < until(node);
     let joining: Vec<&NodeView> = open.into_iter().filter(|node| joins(node)).collect();
     joining.iter().for_each(|node| effects.add(Effects::wake_at(until(node))));
-    let why = (!joining.is_empty()).then(|| NoTargets::Joining { nodes: names(&joining) });
+    let why = (!joining.is_empty()).then(|| {
+        let (away, bootless): (Vec<_>, Vec<_>) = joining.into_iter().partition(|node| !node.ready);
+        NoTargets::Joining { away: names(&away), bootless: names(&bootless) }
+    });
     Planned { value: why, effects }
 }
 

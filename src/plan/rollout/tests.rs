@@ -52,6 +52,7 @@ fn world(spec: Value, entries: Value, held: &[&str]) -> Snapshot {
     }))
     .unwrap();
     let me = OpRef::of(&op);
+    snapshot.answers.insert(Question::ControlPlanePods("c1".into()), Answer::NotFound);
     for node in ["c1", "w1", "w2"] {
         snapshot.answers.insert(Question::Admission(me.clone(), node.into()), Answer::Found);
     }

@@ -145,7 +145,8 @@ impl Nodes {
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
-            let was_lost = lost.contains(&node.machine_id) && nodes.has_own_machine_id(node);
+            let tried = node.machine_id.as_ref().is_some_and(|id| lost.contains(id));
+            let was_lost = tried && nodes.has_own_machine_id(node);
             let attempt = match attempts::of(node, uid, generation) {
                 Attempt::None if was_lost => Attempt::Had,
                 attempt => attempt,

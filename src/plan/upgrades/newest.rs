@@ -27,6 +27,7 @@ use crate::{
     plan::{
         attempts::{self, Attempt},
         model::{
+            age::age,
             id::Key,
             selector,
             snapshot::{NodeView, Snapshot},
@@ -87,12 +88,6 @@ enum Takes {
     No,
 }
 
-/// In which order upgrades were created; those of one second, as of a restore, by name.
-fn age(upgrade: &NodeOpUpgrade) -> impl Ord + '_ {
-    let meta = &upgrade.metadata;
-    (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
-}
-
 /// Since when the present run of an upgrade has been asked for, by the server's clock: the first since the
 /// object is there, a later one since its NodeOp was made.
 fn asked_since(upgrade: &NodeOpUpgrade) -> Option<&Time> {
@@ -109,8 +104,9 @@ impl<'a> Newer<'a> {
 
     /// Those that are newer than this one.
     pub fn than(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Self {
-        let is_newer =
-            |other: &&NodeOpUpgrade| other.metadata.deletion_timestamp.is_none() && age(other) > age(upgrade);
+        let is_newer = |other: &&NodeOpUpgrade| {
+            other.metadata.deletion_timestamp.is_none() && age(&other.metadata) > age(&upgrade.metadata)
+        };
         let others = snapshot.upgrades.values().map(AsRef::as_ref).filter(is_newer);
         let all = others.map(|object| Upgrade {
             object,
@@ -120,7 +116,7 @@ impl<'a> Newer<'a> {
             chosen: OnceCell::new(),
         });
         let mut all: Vec<_> = all.filter(|other| other.takes != Takes::No || other.is_later).collect();
-        all.sort_by(|one, other| age(other.object).cmp(&age(one.object)));
+        all.sort_by(|one, other| age(&other.object.metadata).cmp(&age(&one.object.metadata)));
         Self(all)
     }
 

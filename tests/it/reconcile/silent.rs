@@ -20,8 +20,8 @@ pub async fn no_sandbox(rig: &Rig, op: &str, node: &str) {
     let pod = rig.cluster.until("pods", LONG, ours).await.unwrap();
     for (name, type_, reason, message) in [
         ("a", "Warning", "FailedMount", "MountVolume.SetUp failed"),
-        ("b", "Warning", "FailedCreatePodSandBox", words),
         ("c", "Normal", "Pulling", "pulling"),
+        ("b", "Warning", "FailedCreatePodSandBox", words),
     ] {
         let about = json!({"kind": "Pod", "namespace": "default", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]});
         let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": format!("{op}-{name}"), "namespace": "default"},

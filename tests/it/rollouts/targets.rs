@@ -110,6 +110,25 @@ fn a_node_that_joins_is_waited_for_but_not_for_ever() {
     assert_eq!(known.targets("op"), ["n1"]);
 }
 
+/// KWOK's nodes and those of virtual kubelets are Ready, and have no boot.
+#[test]
+fn a_node_whose_kubelet_tells_no_boot_is_waited_for_but_not_for_ever() {
+    let mut cluster = Cluster::new(&["n1", "n2"]);
+    cluster.label("n1", names::MANAGED, "true");
+    cluster.forget_facts("n2");
+    cluster.node("n2", |node| node.boot_id = String::new());
+    cluster.op("op", json!({"nodeSelector": managed()}));
+    cluster.settle();
+    let told = "waiting: what 1 node runs is not known, its kubelet reports no boot id: n2";
+    assert_eq!(cluster.message("op"), told);
+    cluster.wait(280);
+    cluster.settle();
+    assert_eq!(cluster.message("op"), told);
+    cluster.wait(20);
+    cluster.settle();
+    assert_eq!(cluster.targets("op"), ["n1"]);
+}
+
 /// A mistyped label of ours, one of somebody else, and a node's name where its hostname is another.
 #[test]
 fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {

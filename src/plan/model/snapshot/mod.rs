@@ -27,11 +27,11 @@ pub use self::{
     nodes::{NodeTable, Standing},
     obstacle::Obstacle,
     ownership::records,
-    pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
+    pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
     sightings::{PodArrival, RETURNS_WITHIN, Sightings},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
-pub use crate::api::owner::Owner;
+pub use crate::api::{owner::Owner, text::brief};
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
@@ -141,9 +141,9 @@ pub struct NodeView {
     pub ready_changed: Option<Timestamp>,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
-    /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's
-    /// first report.
-    pub machine_id: String,
+    /// The machine's own id, which outlives a boot and a deletion of the Node; nothing before the kubelet's
+    /// first report, so that nothing is concluded from it then.
+    pub machine_id: Option<String>,
     /// The operating system and the architecture as Go names them (`linux`, `arm64`); empty before the
     /// kubelet's first report.
     pub os: String,
@@ -152,6 +152,8 @@ pub struct NodeView {
     pub native_sidecars: bool,
     /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
     pub etcd_votes: Option<bool>,
+    /// What it says of that, if it says no.
+    pub etcd_said: String,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
     pub deleting: bool,
@@ -174,6 +176,12 @@ impl NodeView {
     /// Whether it is fit, and no operation has it.
     pub fn is_available(&self) -> bool {
         self.is_fit() && self.claimed_by.is_none()
+    }
+
+    /// Whether its facts can be read as soon as it is Ready: they are those of a boot, which its kubelet has to
+    /// tell. Nodes that are no machines (KWOK, virtual kubelets) tell none.
+    pub fn tells_its_boot(&self) -> bool {
+        !self.boot_id.is_empty()
     }
 
     /// Whether it is out of load balancers because an operation took it out.

@@ -25,11 +25,13 @@ pub enum Standing {
     OnHold,
     /// What it runs in this boot is not known.
     Unread,
+    /// It is not Ready, or its kubelet tells no boot: what it runs cannot be read yet.
+    Joining,
 }
 
 impl Standing {
-    const ALL: [Self; 6] =
-        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread];
+    const ALL: [Self; 7] =
+        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread, Self::Joining];
 
     fn is_true_of(self, node: &NodeView) -> bool {
         match self {
@@ -45,6 +47,7 @@ impl Standing {
             Self::Taken => !node.is_available(),
             Self::OnHold => node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),
+            Self::Joining => !node.ready || !node.tells_its_boot(),
         }
     }
 }
@@ -141,7 +144,7 @@ impl NodeTable {
     /// one disk image may share it.
     pub fn has_own_machine_id(&self, node: &NodeView) -> bool {
         let id = &node.machine_id;
-        !id.is_empty() && !self.values().any(|other| other.machine_id == *id && other.name != node.name)
+        id.is_some() && !self.values().any(|other| other.machine_id == *id && other.name != node.name)
     }
 
     /// The names of the nodes that are known to run another release than this one.

@@ -43,8 +43,17 @@ const NOT_STARTED: [&str; 5] = [
 const NOT_CREATED: [&str; 2] = ["failed to create containerd task", "OCI runtime create failed"];
 
 /// A binary for another architecture. The kernel finds that out after the runtime has handed over, so it
-/// stands in the container's output.
+/// stands in the container's output. crun takes it from the C library, with a capital.
 const EXEC_FORMAT: &str = "exec format error";
+
+/// How the one line begins that a runtime writes as a container's output when the kernel did not execute the
+/// command: crun and runc, and runc's first versions.
+const NOT_EXECUTED: [&str; 2] = ["exec ", "standard_init_linux.go"];
+/// How crun begins that line where it logs in JSON.
+const AS_JSON: &str = r#"{"msg":""#;
+/// What keeps the kernel from it for good, and ends that line: the file, or the interpreter or loader that it
+/// names, is missing, or may not be executed.
+const NO_EXECUTABLE: [&str; 3] = [": no such file or directory", ": permission denied", ": is a directory"];
 
 impl PodView {
     /// What keeps the pod from its work, if its status says that something does. The first container that
@@ -101,10 +110,7 @@ impl Ended {
     /// Whether a runtime could not start the container, now and whenever it tries. Its own output proves
     /// nothing but for the one line that stands there instead of any.
     fn never_will(&self) -> bool {
-        let output = self.message.trim();
-        let one_line = !output.contains('\n')
-            && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
-        is_unfit(&self.reason, output) || (one_line && output.contains(EXEC_FORMAT))
+        is_unfit(&self.reason, &self.message) || was_not_executed(self.message.trim())
     }
 
     /// Whether what ended is only an attempt to start the container, and another one may succeed: its exit code
@@ -121,18 +127,28 @@ impl Ended {
     }
 }
 
+/// Whether that is all that a container has said, and its runtime says it: that the kernel did not execute the
+/// command, nor ever will.
+fn was_not_executed(output: &str) -> bool {
+    let output = output.to_ascii_lowercase();
+    let json = output.strip_prefix(AS_JSON).and_then(|rest| rest.split_once("\","));
+    let line = json.map_or(output.as_str(), |(message, _)| message);
+    let lasts = line.contains(EXEC_FORMAT) || NO_EXECUTABLE.iter().any(|cause| line.ends_with(cause));
+    lasts && !output.contains('\n') && NOT_EXECUTED.iter().any(|beginning| line.starts_with(beginning))
+}
+
 /// Whether a runtime that could not start a container will never be able to.
 fn is_unfit(reason: &str, message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
     let says = |text: &str| message.contains(text);
     // `no such file` alone may be a mount's source, which can still come.
-    let command = says("exec: \"")
-        && [": no such file or directory", ": permission denied", ": is a directory"].into_iter().any(says);
+    let command = says("exec: \"") && NO_EXECUTABLE.into_iter().any(says);
     let missing = says("executable file") && says("not found");
     let named = [
         EXEC_FORMAT,
         "no command specified",
-        "container has runAsNonRoot",
-        "open executable: Permission denied",
+        "container has runasnonroot",
+        "open executable: permission denied",
     ];
     NOT_STARTED.contains(&reason) && (command || missing || named.into_iter().any(says))
 }
@@ -258,6 +274,41 @@ mod tests {
                 "Error",
                 "standard_init_linux.go:228: exec user process caused: exec format error",
                 "exit code 1: standard_init_linux.go:228: exec user process caused: exec format error",
+            ),
+            (
+                true,
+                1,
+                "Error",
+                "exec container process `/kairos-operator`: Exec format error",
+                "exit code 1: exec container process `/kairos-operator`: Exec format error",
+            ),
+            (
+                true,
+                1,
+                "Error",
+                "{\"msg\":\"exec container process `/x`: Exec format error\",\"level\":\"error\",\"time\":\"2026-01-01T00:00:00Z\"}",
+                "exit code 1: {\"msg\":\"exec container process `/x`: Exec format error\",\"level\":\"error\",\"time\":\"2026-01-01T00:00:00Z\"}",
+            ),
+            (
+                true,
+                1,
+                "Error",
+                "exec container process (missing dynamic library?) `/x`: No such file or directory\n",
+                "exit code 1: exec container process (missing dynamic library?) `/x`: No such file or directory",
+            ),
+            (
+                true,
+                255,
+                "Error",
+                "exec /run.sh: no such file or directory",
+                "exit code 255: exec /run.sh: no such file or directory",
+            ),
+            (
+                false,
+                1,
+                "Error",
+                "exec /run.sh: no such file or directory, trying /bin/sh",
+                "exit code 1: exec /run.sh: no such file or directory, trying /bin/sh",
             ),
             (
                 true,

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    api::{names, text::one_line},
+    api::{names, text::brief},
     contract,
     plan::model::snapshot::Owner,
 };
@@ -139,31 +139,11 @@ pub struct Ended {
     pub message: String,
 }
 
-/// How many characters of somebody's text stand in a message of ours at most.
-const MAX_BRIEF: usize = 300;
-
-/// Somebody's text on one line, in at most 300 characters.
-pub fn brief(message: &str) -> String {
-    one_line(message).chars().take(MAX_BRIEF).collect()
-}
-
-/// A container's output on one line. Its end says what went wrong, and its beginning what that was about.
-fn both_ends(output: &str) -> String {
-    let line = one_line(output);
-    let (count, half) = (line.chars().count(), MAX_BRIEF / 2);
-    if count <= MAX_BRIEF {
-        return line;
-    }
-    let (beginning, end): (String, String) =
-        (line.chars().take(half).collect(), line.chars().skip(count - half).collect());
-    format!("{beginning} … {end}")
-}
-
 /// The exit code, and what was said last.
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, reason, message } = self;
-        match both_ends(message) {
+        match brief(message) {
             line if line.is_empty() => write!(f, "exit code {code}, {}", brief(reason)),
             line => write!(f, "exit code {code}: {line}"),
         }
@@ -275,15 +255,27 @@ impl PodView {
         self.is_active() && !self.has_begun() && self.containers.iter().any(waits)
     }
 
+    /// Whether a container that the operation begins with is still to start, and nothing of ours works before
+    /// it. Of a pod that a kubelet has not taken up no container is known.
+    fn stands_still(&self) -> bool {
+        let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
+        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
+        self.is_active()
+            && !self.waits_for_lock()
+            && (self.containers.is_empty() || self.containers.iter().any(awaited))
+            && !self.containers.iter().any(working)
+    }
+
+    /// Whether it stands still, and its kubelet does not say in its status what keeps it. That stands in Events
+    /// alone; or it waits for a container of somebody else.
+    pub fn is_silent(&self) -> bool {
+        self.stands_still() && self.obstacle().is_none()
+    }
+
     /// The containers of somebody else that run in the pod while none of ours works, though one is still to:
     /// ours wait for them, or for something of which the kubelet says nothing.
     pub fn runs_others_alone(&self) -> impl Iterator<Item = &ContainerView> {
-        let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
-        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
-        let alone = self.is_active()
-            && !self.waits_for_lock()
-            && self.containers.iter().any(awaited)
-            && !self.containers.iter().any(working);
+        let alone = self.stands_still();
         self.containers.iter().filter(move |it| alone && !it.is_ours() && it.runs())
     }
 
@@ -325,6 +317,6 @@ mod tests {
             long.starts_with("exit code 4: checking the disks") && long.ends_with("sda2 is too small"),
             "{long}"
         );
-        assert!(long.chars().count() < MAX_BRIEF + 20, "{long}");
+        assert!(long.chars().count() < 320, "{long}");
     }
 }

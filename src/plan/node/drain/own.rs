@@ -68,6 +68,7 @@ pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp) -> Planned<
             | Answer::Refused(_)
             | Answer::NotYet(_)
             | Answer::Said(_)
+            | Answer::Pulls { .. }
             | Answer::NotReady(_),
         ) => None.into(),
     }

@@ -168,7 +168,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<
     let reboot = Reboot {
         left,
         deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
-        machine_id: Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty()),
+        machine_id: ctx.node.machine_id.clone(),
         control_plane: ctx.snapshot.is_member(ctx.node),
         seen: None,
     };

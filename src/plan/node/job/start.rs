@@ -9,7 +9,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             question::{Answer, Question},
-            silence,
+            silence::{self, Told},
             snapshot::{JobView, Obstacle, PodView},
             time::later,
         },
@@ -35,12 +35,13 @@ const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 /// The Job's pod runs, or what keeps it.
 pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
-    let obstacle = effects.take(obstacle(ctx, pods));
+    let known = effects.take(known(ctx, pods));
     if !ctx.is_adopted() && !pods.have_begun() {
         let asked = pods.all.iter().any(|pod| silence::is_asked(ctx.snapshot, pod, &effects));
-        return awaited(ctx, job, pods, obstacle, asked).with(effects);
+        return awaited(ctx, job, pods, known, asked).with(effects);
     }
-    let why = obstacle
+    let why = known
+        .and_then(Known::obstacle)
         .map(|obstacle| obstacle.text)
         .or_else(|| effects.take(locked(ctx, pods)).map(|locked| locked.to_string()));
     let why = match (why, pods.last_failure()) {
@@ -60,9 +61,11 @@ fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
     pods: &JobPods<'_>,
-    obstacle: Option<Obstacle>,
+    known: Option<Known>,
     asked: bool,
 ) -> Planned<Decision> {
+    let calm = known.as_ref().and_then(Known::calm);
+    let obstacle = known.and_then(Known::obstacle);
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
     }
@@ -76,7 +79,7 @@ fn awaited(
     let is_silent = ctx.node.ready && !is_podless && !asked;
     let silent = || match pods.last_failure().filter(|_| !pods.are_open()) {
         Some(last) => Waiting::JobNotBegun(NotBegun::Pod(last)),
-        None => Waiting::JobPodSilent,
+        None => Waiting::JobPodSilent { told: calm.clone() },
     };
     let due = later(since, STARTS_WITHIN);
     let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
@@ -103,19 +106,45 @@ fn awaited(
     Failure::JobLate { seconds, why }.gives_up_untouched().into()
 }
 
+/// What is known of a Job's pod that does not work.
+enum Known {
+    Obstacle(Obstacle),
+    /// Nothing keeps it; this says what takes its time.
+    Calm(String),
+}
+
+impl Known {
+    fn obstacle(self) -> Option<Obstacle> {
+        match self {
+            Self::Obstacle(obstacle) => Some(obstacle),
+            Self::Calm(_) => None,
+        }
+    }
+
+    fn calm(&self) -> Option<String> {
+        match self {
+            Self::Calm(told) => Some(told.clone()),
+            Self::Obstacle(_) => None,
+        }
+    }
+}
+
 /// What keeps the Job's pod from its work: as its status says, or its Events. A pod that has failed speaks if
 /// its like will fail too.
-fn obstacle(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Obstacle>> {
+fn known(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Known>> {
     let (over, there): (Vec<&PodView>, Vec<_>) = pods.all.iter().partition(|pod| pod.phase.is_final());
     let told = there.iter().find_map(|pod| pod.obstacle());
     let lasting = || over.iter().filter_map(|pod| pod.obstacle()).find(|obstacle| obstacle.permanent);
     if let Some(obstacle) = told.or_else(lasting) {
-        return Some(obstacle).into();
+        return Some(Known::Obstacle(obstacle)).into();
     }
     let mut effects = Effects::default();
     let silent = there.iter().find_map(|pod| effects.take(silence::event_message(ctx.snapshot, pod)));
-    let obstacle = silent.map(|text| Obstacle { permanent: false, text });
-    Planned { value: obstacle, effects }
+    let known = silent.map(|told| match told {
+        Told::Wrong(text) => Known::Obstacle(Obstacle { permanent: false, text }),
+        Told::Pulls { .. } => Known::Calm(told.to_string()),
+    });
+    Planned { value: known, effects }
 }
 
 /// Whether a pod of the Job waits for the node's lock, and has for longer than that takes if it is free.
@@ -151,6 +180,7 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
             | Answer::Pending
             | Answer::Attached(_)
             | Answer::Said(_)
+            | Answer::Pulls { .. }
             | Answer::NotReady(_),
         ) => (NotBegun::ControllerAway, None),
         None => (NotBegun::ControllerAway, Some(question)),

@@ -32,6 +32,10 @@ pub enum Waiting {
     NodeDeleted {
         until: Timestamp,
     },
+    /// It was made again, and its kubelet has not reported yet.
+    NodeUnreported {
+        until: Timestamp,
+    },
     /// The node cannot be worked on any more, and what could still act on it has to end first.
     Ending {
         reason: String,
@@ -105,8 +109,10 @@ pub enum Waiting {
     },
     /// No container of the operation has begun.
     JobNotBegun(NotBegun),
-    /// The same, and nobody says what keeps its pod.
-    JobPodSilent,
+    /// The same, and nobody says what keeps its pod; nothing does, if `told` says so.
+    JobPodSilent {
+        told: Option<String>,
+    },
     /// The operation has succeeded in it, and another Job is to record that.
     JobUnrecorded {
         why: String,
@@ -155,7 +161,9 @@ impl Waiting {
     /// As what it is counted.
     pub fn reason(&self) -> WaitReason {
         match self {
-            Self::NodeUnconfirmed | Self::NodeDeleted { .. } => WaitReason::NodeAway,
+            Self::NodeUnconfirmed | Self::NodeDeleted { .. } | Self::NodeUnreported { .. } => {
+                WaitReason::NodeAway
+            }
             Self::Ending { .. } => WaitReason::Ending,
             Self::Claim { .. }
             | Self::CordonAgain
@@ -170,7 +178,7 @@ impl Waiting {
             Self::Unheard(_) => WaitReason::NotReady,
             Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
             Self::JobNotBegun(_)
-            | Self::JobPodSilent
+            | Self::JobPodSilent { .. }
             | Self::JobPodUnconfirmed
             | Self::JobUnrecorded { .. } => WaitReason::PodStart,
             Self::JobMade
@@ -216,6 +224,12 @@ impl fmt::Display for Waiting {
                 return write!(
                     f,
                     "the Node object was deleted while the node reboots; it may come back until {until:.0}"
+                );
+            }
+            Self::NodeUnreported { until } => {
+                return write!(
+                    f,
+                    "the Node object was made again while the node reboots; its kubelet may report until {until:.0}"
                 );
             }
             Self::Ending { reason, open } => return write!(f, "{reason}; {open}"),
@@ -267,7 +281,10 @@ impl fmt::Display for Waiting {
                 );
             }
             // A large image takes minutes, and nothing is wrong as long as no error is reported.
-            Self::JobPodSilent => {
+            Self::JobPodSilent { told: Some(told) } => {
+                return write!(f, "{JOB_RUNS}; its pod has not started yet: {told}");
+            }
+            Self::JobPodSilent { told: None } => {
                 return write!(f, "{JOB_RUNS}; its pod has not started yet, as while its image is pulled");
             }
             Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 pub enum Starting {
     /// It was just made, or has not said anything yet.
     Starts,
-    /// Its pod's status says so, or an Event about it.
+    /// Its pod's status says why, or an Event about it.
     HeldUp {
         why: String,
     },

@@ -64,6 +64,7 @@ impl Pass<'_, '_> {
                 | Answer::Pending
                 | Answer::Attached(_)
                 | Answer::Said(_)
+                | Answer::Pulls { .. }
                 | Answer::NotReady(_),
             ) => {
                 self.admitted = true;

@@ -199,6 +199,9 @@ mod tests {
             (node.ready, node.deleting) = (!rare(rng), rare(rng));
             node.claimed_by = rare(rng).then(|| OpRef::of(holder));
             node.etcd_votes = Some(!rare(rng));
+            if !rare(rng) {
+                snapshot.answers.insert(Question::ControlPlanePods(name.clone()), Answer::NotFound);
+            }
             if rare(rng) {
                 snapshot.answers.insert(Question::Node(name.clone()), Answer::NotFound);
             } else {

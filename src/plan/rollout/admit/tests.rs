@@ -38,6 +38,7 @@ impl World {
                 node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
             }
             node.etcd_votes = name.starts_with('c').then_some(true);
+            snapshot.answers.insert(Question::ControlPlanePods(name.into()), Answer::NotFound);
             snapshot.nodes.insert(name.into(), Arc::new(node));
         }
         let mut world = Self(snapshot);
@@ -76,6 +77,11 @@ impl World {
 
     fn answer(mut self, question: Question, answer: Answer) -> Self {
         self.0.answers.insert(question, answer);
+        self
+    }
+
+    fn unanswered(mut self, question: &Question) -> Self {
+        self.0.answers.remove(question);
         self
     }
 
@@ -209,18 +215,20 @@ fn every_node_that_is_not_taken_has_its_reason() {
             "waiting: control-plane node c2 is not Ready, and a second one must not go away",
         ),
         (
-            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| node.etcd_votes = Some(false)),
+            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| {
+                (node.etcd_votes, node.etcd_said) = (Some(false), "MemberIsLearner: not promoted".into());
+            }),
             "c1",
-            "waiting: etcd of control-plane node c2 is not a voting member",
+            "waiting: etcd of control-plane node c2 is not a healthy voting member: MemberIsLearner: not promoted",
         ),
         (
-            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| node.etcd_votes = None),
+            World::new(json!({}), json!({"c1": pending()}))
+                .unanswered(&Question::ControlPlanePods("c2".into())),
             "c1",
             "checking that the other control-plane nodes are well",
         ),
         (
             World::new(json!({}), json!({"c1": pending()}))
-                .node("c2", |node| node.etcd_votes = None)
                 .answer(Question::ControlPlanePods("c2".into()), Answer::NotReady(vec!["etcd-c2".into()])),
             "c1",
             "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready",

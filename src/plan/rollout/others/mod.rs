@@ -17,6 +17,7 @@ use crate::{
     },
     plan::{
         model::{
+            age::{self, Age},
             id::{Key, OpRef},
             question::Question,
             snapshot::{NodeView, Snapshot},
@@ -27,10 +28,9 @@ use crate::{
     },
 };
 
-/// In which order NodeOps are served: the oldest first, those of one second by name.
-pub fn age(op: &NodeOp) -> impl Ord + '_ {
-    let meta = &op.metadata;
-    (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
+/// In which order NodeOps are served: the oldest first.
+pub fn age(op: &NodeOp) -> Age<'_> {
+    age::age(&op.metadata)
 }
 
 /// All NodeOps but one that are not over.

@@ -33,7 +33,7 @@ use crate::{
             action::{Action, Target},
             effects::{Effects, Planned},
             intent::PreflightIntent,
-            silence,
+            silence::{self, Told},
             snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot, brief},
             time::later,
         },
@@ -221,11 +221,16 @@ impl PreflightContext<'_> {
         }
         let mut effects = Effects::default();
         let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
-        let why = obstacle
-            .map(|obstacle| obstacle.text)
+        let told = obstacle
+            .map(|obstacle| Told::Wrong(obstacle.text))
             .or_else(|| effects.take(silence::event_message(self.snapshot, pod)));
+        let why = told.as_ref().map(Told::to_string);
         if self.snapshot.now < deadline {
-            let waits = why.map_or(Asking::Runs, |why| Asking::NotStarted { why });
+            let waits = match told {
+                Some(Told::Wrong(why)) => Asking::NotStarted { why },
+                Some(told @ Told::Pulls { .. }) => Asking::Starts { told: told.to_string() },
+                None => Asking::Runs,
+            };
             return wait(waits).with(effects).with(Effects::wake_at(deadline));
         }
         // What Events say belongs to the last word on the pod.

@@ -26,6 +26,10 @@ pub enum Asking {
     NotStarted {
         why: String,
     },
+    /// Nothing keeps it.
+    Starts {
+        told: String,
+    },
     /// The message stands as it was recorded.
     AsTold(String),
     /// It is recorded on the word of a live read.
@@ -97,6 +101,7 @@ impl fmt::Display for Asking {
             Self::Runs => f.write_str("Preflight in progress"),
             Self::RunsAgain { last } => write!(f, "Preflight is run again: it ended with {last}"),
             Self::NotStarted { why } => write!(f, "Preflight cannot start yet: {why}"),
+            Self::Starts { told } => write!(f, "Preflight has not started yet: {told}"),
             Self::AsTold(message) => f.write_str(message),
             Self::Confirming => {
                 f.write_str("Preflight ended; checking that it is still the same node, and nobody else's")

@@ -135,7 +135,7 @@ fn away(entry: serde_json::Value) -> World {
 fn joins_again(world: &mut World, machine: &str) {
     world.joins("n3");
     world.runs("n3", "v0");
-    world.node("n3", |node| (node.uid, node.machine_id) = ("again".into(), machine.into()));
+    world.node("n3", |node| (node.uid, node.machine_id) = ("again".into(), Some(machine.into())));
 }
 
 /// Else an image that falls back, on a machine whose Node a cloud controller deletes while it is away, would
@@ -179,7 +179,7 @@ fn a_machine_whose_node_was_still_away_when_it_was_given_up_is_not_tried_again_a
         }
         let entry = world.current().status.unwrap().node_statuses["n3"].clone();
         assert_eq!((entry.phase, entry.machine_id.as_deref()), (Phase::Failed, Some("m3")), "{entry:?}");
-        world.node("n1", |node| node.machine_id = other.into());
+        world.node("n1", |node| node.machine_id = Some(other.into()));
         // Another round comes in between: it is remembered over that.
         world.joins("n4");
         world.runs("n4", "v0");

@@ -46,7 +46,8 @@ pub async fn fill(cluster: &Cluster, world: &World) {
 /// The control planes are members of etcd, most of them with no other role.
 pub async fn members(world: &World) {
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
-    let tells = [Tells::Condition, Tells::MirrorPods, Tells::Nothing][world.rng(|rng| rng.usize(..3))];
+    let tells =
+        [Tells::Condition, Tells::MirrorPods, Tells::Both, Tells::Nothing][world.rng(|rng| rng.usize(..4))];
     for (name, node) in world.nodes.iter().filter(|(_, node)| node.is_control_plane()) {
         if world.chance(80) {
             let labels = json!({"node-role.kubernetes.io/control-plane": null, "node-role.kubernetes.io/etcd": "true"});

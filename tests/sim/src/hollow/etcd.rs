@@ -23,8 +23,21 @@ pub enum Tells {
     Condition,
     /// The Ready condition of mirror pods.
     MirrorPods,
+    /// Both, as with RKE2: the condition says of each member that etcd counts that it votes, also while it is
+    /// away; the mirror pods tell how it is.
+    Both,
     /// Nobody.
     Nothing,
+}
+
+impl Tells {
+    fn in_condition(self) -> bool {
+        matches!(self, Self::Condition | Self::Both)
+    }
+
+    fn in_mirror_pods(self) -> bool {
+        matches!(self, Self::MirrorPods | Self::Both)
+    }
 }
 
 /// A member of etcd on a node.
@@ -41,7 +54,7 @@ impl Node {
     /// Puts a member of etcd on the node, which takes part in this boot already.
     pub async fn set_etcd(&self, tells: Tells, joins_after: Duration) {
         *self.etcd() = Some(Member { tells, joins_after, joined: self.boot().number });
-        if tells == Tells::MirrorPods {
+        if tells.in_mirror_pods() {
             make_mirrors(self).await;
         }
         show(self, true).await;
@@ -60,7 +73,7 @@ impl Node {
         self.spawn(async move {
             node.kubelet().running().await;
             let (boot, member) = (node.boot(), *node.etcd());
-            if let Some(member) = member.filter(|member| boot.up && member.tells == Tells::MirrorPods) {
+            if let Some(member) = member.filter(|member| boot.up && member.tells.in_mirror_pods()) {
                 show(&node, member.joined == boot.number).await;
             }
         });
@@ -87,48 +100,40 @@ impl Node {
 /// The condition that a boot's first report says, where there is one.
 pub fn condition(node: &Node) -> Option<Value> {
     let member = (*node.etcd())?;
-    let votes = member.joined == node.boot().number;
+    let votes = member.joined == node.boot().number || member.tells == Tells::Both;
     let status = if votes { "True" } else { "False" };
-    (member.tells == Tells::Condition)
+    member
+        .tells
+        .in_condition()
         .then(|| json!({"type": "EtcdIsVoter", "status": status, "reason": if votes { "MemberIsVoter" } else { "MemberIsLearner" }}))
 }
 
 async fn show(node: &Node, joined: bool) {
     let Some(member) = *node.etcd() else { return };
-    match member.tells {
-        Tells::Condition => {
-            if let Some(condition) = condition(node) {
-                register::write(node, json!({"status": {"conditions": [condition]}})).await;
+    if let Some(condition) = condition(node) {
+        register::write(node, json!({"status": {"conditions": [condition]}})).await;
+    }
+    if member.tells.in_mirror_pods() {
+        let status = if joined { "True" } else { "False" };
+        let patch = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}, {"type": "ContainersReady", "status": status}]}});
+        for name in STATIC_PODS {
+            let pods: Api<Pod> = Api::namespaced(node.client(), NAMESPACE);
+            let object = pods.get_opt(&pod_name(name, node)).await.ok().flatten();
+            if object.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                let _ = pods.delete(&pod_name(name, node), &DeleteParams::default().grace_period(0)).await;
             }
-        }
-        Tells::MirrorPods => {
-            let status = if joined { "True" } else { "False" };
-            let patch = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}, {"type": "ContainersReady", "status": status}]}});
-            for name in STATIC_PODS {
-                let pods: Api<Pod> = Api::namespaced(node.client(), NAMESPACE);
-                let object = pods.get_opt(&pod_name(name, node)).await.ok().flatten();
-                if object.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()) {
-                    let _ =
-                        pods.delete(&pod_name(name, node), &DeleteParams::default().grace_period(0)).await;
-                }
-                // The Node may have been deleted, and the pod with it: the kubelet makes it anew.
-                if pods
+            // The Node may have been deleted, and the pod with it: the kubelet makes it anew.
+            if pods
+                .patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch))
+                .await
+                .is_err()
+            {
+                make_mirrors(node).await;
+                let _ = pods
                     .patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch))
-                    .await
-                    .is_err()
-                {
-                    make_mirrors(node).await;
-                    let _ = pods
-                        .patch_status(
-                            &pod_name(name, node),
-                            &PatchParams::default(),
-                            &Patch::Strategic(&patch),
-                        )
-                        .await;
-                }
+                    .await;
             }
         }
-        Tells::Nothing => {}
     }
 }
 

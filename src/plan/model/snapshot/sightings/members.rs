@@ -3,8 +3,8 @@
 //! A label says so, but a Node object is not the machine: cloud controllers delete the object of a machine that
 //! is away, and its kubelet makes another one, to which the labels come a moment later or never. Etcd counts the
 //! machine as a member all the while. So a member is remembered by its name until somebody takes the label off
-//! the same object, until another machine has the name, or until the object has been gone for
-//! [`RETURNS_WITHIN`].
+//! the same object, until another machine has the name, or until the object, or a kubelet's report to the next
+//! one, has been gone for [`RETURNS_WITHIN`].
 
 use std::collections::BTreeMap;
 
@@ -28,13 +28,14 @@ pub(super) struct Members(Option<BTreeMap<String, Member>>);
 struct Member {
     /// The UID of the last Node object of this name that had the label.
     labelled: String,
-    machine_id: String,
+    /// Of what its kubelet has reported last.
+    machine_id: Option<String>,
     uid: String,
     boot_id: String,
     ready: bool,
     /// When it was seen to turn Ready in this boot; nothing if it was Ready at the first look of all.
     since: Option<Timestamp>,
-    /// When its Node object was seen to be gone.
+    /// When its Node object was seen to be gone; kept while nobody knows of the next one whose it is.
     gone: Option<Timestamp>,
 }
 
@@ -42,9 +43,9 @@ impl Members {
     pub(super) fn note(&mut self, nodes: &NodeTable, now: Timestamp) {
         let first = self.0.is_none();
         let known = self.0.get_or_insert_default();
-        known.retain(|name, member| match nodes.get(name) {
-            Some(node) => node.control_plane() || member.is_made_again_as(node),
-            None => now < later(*member.gone.get_or_insert(now), RETURNS_WITHIN),
+        known.retain(|name, member| match nodes.get(name).map(|node| (node, member.is_in(node))) {
+            Some((_, Some(is_member))) => is_member,
+            Some((_, None)) | None => now < later(*member.gone.get_or_insert(now), RETURNS_WITHIN),
         });
         for (name, member) in known.iter_mut() {
             if let Some(node) = nodes.get(name) {
@@ -80,13 +81,17 @@ impl Member {
         }
     }
 
-    /// Whether this is another Node object of the same machine, without the label.
-    fn is_made_again_as(&self, node: &NodeView) -> bool {
-        node.uid != self.labelled && node.machine_id == self.machine_id
+    /// Whether this Node object is the member's: it has the label, or is another one of the same machine, whose
+    /// label comes later. Nobody knows that before its kubelet has reported to it.
+    fn is_in(&self, node: &NodeView) -> Option<bool> {
+        if node.control_plane() || node.uid == self.labelled {
+            return Some(node.control_plane());
+        }
+        node.machine_id.as_ref().map(|id| Some(id) == self.machine_id.as_ref())
     }
 
     fn note(&mut self, node: &NodeView, now: Timestamp) {
-        self.gone = None;
+        self.gone = self.gone.filter(|_| self.is_in(node).is_none());
         if node.control_plane() && self.labelled != node.uid {
             self.labelled.clone_from(&node.uid);
         }
@@ -95,7 +100,9 @@ impl Member {
         }
         // A node that reboots fast is never seen to be away: another boot is another time of being Ready.
         let labelled = std::mem::take(&mut self.labelled);
-        *self = Self { labelled, ..Self::new(node, Some(now).filter(|_| node.ready)) };
+        let machine_id = node.machine_id.clone().or_else(|| self.machine_id.take());
+        let since = Some(now).filter(|_| node.ready);
+        *self = Self { labelled, machine_id, gone: self.gone, ..Self::new(node, since) };
     }
 }
 
@@ -143,6 +150,7 @@ mod tests {
             uid: "u1".into(),
             labels: [(names::CONTROL_PLANE_LABELS[0].to_owned(), String::new())].into(),
             boot_id: "b1".into(),
+            machine_id: Some("m1".into()),
             ready: true,
             ..NodeView::default()
         }
@@ -197,11 +205,40 @@ mod tests {
         assert_eq!((since(&made), made.members_gone().count()), (Some(at(30)), 0));
         let labelled = see(40, &made, Some(&again));
         assert_eq!((since(&labelled), labelled.members().count()), (Some(at(30)), 1));
-        let other = NodeView { machine_id: "another".into(), ..bare.clone() };
+        let other = NodeView { machine_id: Some("another".into()), ..bare.clone() };
         assert!(!see(35, &made, Some(&other)).is_member(&other), "another machine has its name");
         // Somebody takes the label off: it is a worker from then on.
         assert_eq!(see(50, &labelled, Some(&bare)).members().count(), 0);
         assert!(!see(50, &labelled, Some(&bare)).is_member(&bare));
+    }
+
+    /// Nodes that are kept in Git are made again by whoever applies them.
+    #[test]
+    fn a_member_stays_one_until_the_kubelet_reports_to_the_object_that_somebody_else_made_again() {
+        let first = see(0, &Snapshot::default(), Some(&n1()));
+        let (nothing, none) = (String::new(), <_>::default());
+        let bare = NodeView {
+            uid: "u2".into(),
+            boot_id: nothing,
+            machine_id: None,
+            ready: false,
+            labels: none,
+            ..n1()
+        };
+        let made = see(10, &first, Some(&bare));
+        assert!(made.is_member(&bare) && made.members().count() == 1, "nobody knows whose it is");
+        let waits = see(309, &see(20, &made, Some(&bare)), Some(&bare));
+        assert!(waits.is_member(&bare));
+        assert!(!see(310, &waits, Some(&bare)).is_member(&bare), "not for ever");
+        let reported = |machine: &str| NodeView {
+            machine_id: Some(machine.into()),
+            boot_id: "b2".into(),
+            ..bare.clone()
+        };
+        let back = see(300, &waits, Some(&reported("m1")));
+        assert!(back.is_member(&reported("m1")));
+        assert!(see(5_000, &back, Some(&reported("m1"))).is_member(&reported("m1")));
+        assert!(!see(300, &waits, Some(&reported("m2"))).is_member(&reported("m2")), "another machine");
     }
 
     #[test]

@@ -67,10 +67,14 @@ pub struct Sightings {
     made: BTreeSet<String>,
     /// Pods of which we saw a container that had run.
     ran: BTreeSet<String>,
+    /// Pods that stand still, and of which their kubelet says nothing in their status, by UID.
+    silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
     checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Nodes of which it cannot be read yet what they run, by UID.
+    joining: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
     unbalanced: BTreeMap<String, Timestamp>,
     /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
@@ -105,6 +109,7 @@ impl Sightings {
         }
         self.noted = noted;
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
+        renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
@@ -136,6 +141,7 @@ impl Sightings {
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
         keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
+        renew(&mut self.silent, pods().filter(|pod| pod.is_silent()).map(|pod| &*pod.uid), now);
         self.checks.retain(|uid, _| there.contains(&**uid));
         for pod in pods().filter(|pod| pod.role == Role::Preflight && pod.has_begun()) {
             if !self.checks.contains_key(&pod.uid) {
@@ -306,6 +312,11 @@ impl Snapshot {
         self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
     }
 
+    /// Since when we have seen that it cannot be read yet what the node runs; now, if it can.
+    pub fn joining_since(&self, node: &NodeView) -> Timestamp {
+        self.sightings.joining.get(&node.uid).copied().unwrap_or(self.now)
+    }
+
     /// Since when we have seen the node out of load balancers; now, if that is new, or not so.
     pub fn left_balancers_since(&self, node: &NodeView) -> Timestamp {
         self.sightings.unbalanced.get(&node.uid).copied().unwrap_or(self.now)
@@ -355,13 +366,9 @@ impl Snapshot {
         self.sightings.unwatched.get(&key).copied().unwrap_or(self.now)
     }
 
-    /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its
-    /// status. What keeps it stands in Events alone.
+    /// Since when we have seen the pod stand still, and its kubelet say nothing of that in its status.
     pub fn silent_since(&self, pod: &PodView) -> Option<Timestamp> {
-        let begun =
-            pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
-        let silent = !begun && pod.is_active() && pod.obstacle().is_none();
-        silent.then(|| self.first_seen(pod))
+        pod.is_silent().then(|| self.sightings.silent.get(&pod.uid).copied().unwrap_or(self.now))
     }
 }
 

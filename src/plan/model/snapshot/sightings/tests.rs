@@ -71,11 +71,16 @@ fn a_check_counts_from_its_first_run_however_often_it_runs_again() {
 }
 
 #[test]
-fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
+fn a_pod_is_silent_until_the_operations_container_runs_or_its_kubelet_says_why_not() {
     let waiting = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
     let silent = |pod: PodView| {
         let snapshot = world(7, &Snapshot::default(), vec![pod.clone()], vec![]);
         snapshot.silent_since(&pod)
+    };
+    let pod = |state: ContainerState, restarts: i32| {
+        let mut pod = pod(state, restarts);
+        pod.containers[0].name = "nodeop".into();
+        pod
     };
     assert_eq!(silent(PodView { containers: vec![], ..pod(waiting(""), 0) }), Some(at(7)));
     assert_eq!(silent(pod(waiting("ContainerCreating"), 0)), Some(at(7)));
@@ -83,15 +88,19 @@ fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
     assert_eq!(silent(pod(ContainerState::Running { since: at(0) }, 0)), None);
     assert_eq!(silent(PodView { phase: PodPhase::Failed, ..pod(waiting(""), 0) }), None);
     assert_eq!(silent(PodView { deleting: true, ..pod(waiting(""), 0) }), None);
-    let mut begun = pod(waiting("PodInitializing"), 0);
-    begun.containers.insert(
-        0,
-        ContainerView::new(
-            "init",
-            ContainerState::Ended { code: 0, reason: String::new(), message: String::new() },
-        ),
-    );
-    assert_eq!(silent(begun), None, "it has had one");
+    // The image of the operation is the next one that is pulled, once ours is there.
+    let after = |state: ContainerState| {
+        let mut begun = pod(waiting("PodInitializing"), 0);
+        begun.containers.insert(0, ContainerView::new("install", state));
+        begun
+    };
+    let ended = || ContainerState::Ended { code: 0, reason: String::new(), message: String::new() };
+    assert_eq!(silent(after(ended())), Some(at(7)));
+    assert_eq!(silent(after(ContainerState::Running { since: at(0) })), None, "it works");
+    let works = world(5, &Snapshot::default(), vec![after(ContainerState::Running { since: at(0) })], vec![]);
+    let still = world(9, &works, vec![after(ended())], vec![]);
+    let later = world(20, &still, vec![after(ended())], vec![]);
+    assert_eq!([&still, &later].map(|it| it.silent_since(&after(ended()))), [Some(at(9)), Some(at(9))]);
 }
 
 #[test]

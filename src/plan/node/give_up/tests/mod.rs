@@ -243,20 +243,25 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
     let node = world.snapshot.nodes.remove("n1").unwrap();
     world.pass(0);
     assert_eq!(world.entry().phase, Phase::Running, "it may come back");
-    let back = |machine: &str| NodeView {
+    let back = |machine: Option<&str>| NodeView {
         uid: "n2".into(),
         boot_id: "b2".into(),
-        machine_id: machine.into(),
+        machine_id: machine.map(Into::into),
         claimed_by: None,
         cordoned_by: None,
         unschedulable: false,
         ..(*node).clone()
     };
-    let mut other = World { snapshot: world.snapshot.clone(), me: world.me.clone() };
-    other.snapshot.nodes.insert("n1".into(), Arc::new(back("m2")));
+    let mut other =
+        World { snapshot: world.snapshot.clone(), me: world.me.clone(), event: world.event.clone() };
+    other.snapshot.nodes.insert("n1".into(), Arc::new(back(Some("m2"))));
     other.pass(1);
     assert_eq!(other.entry().phase, Phase::Failed, "another machine");
-    world.snapshot.nodes.insert("n1".into(), Arc::new(back("m1")));
+    // Somebody else than its kubelet has made the object.
+    world.snapshot.nodes.insert("n1".into(), Arc::new(back(None)));
+    world.pass(1);
+    assert_eq!(world.entry().phase, Phase::Running, "nobody knows which machine it is");
+    world.snapshot.nodes.insert("n1".into(), Arc::new(back(Some("m1"))));
     world.pass(1);
     world.pass(2);
     world.pass(3);

@@ -301,7 +301,8 @@ fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_
     assert_eq!(says(&mut world, 1), (calm.clone(), Some(at(6))), "a kubelet looks once a second");
     let locked = "the Job's pod cannot start yet: another operation, or an earlier try of this one, still holds the node's lock";
     assert_eq!(says(&mut world, 6).0, ("NodeLock", locked.to_owned()));
-    let mut late = World { me: world.me.clone(), snapshot: world.snapshot.clone() };
+    let mut late =
+        World { me: world.me.clone(), snapshot: world.snapshot.clone(), event: world.event.clone() };
     world.put(at_the_lock(true));
     assert_eq!(says(&mut world, 7).0, calm, "its turn has come");
     late.pass(41);

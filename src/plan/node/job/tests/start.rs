@@ -1,6 +1,7 @@
 //! A Job's pod that does not begin, and of which nobody says why.
 
 use super::*;
+use crate::plan::model::question::Answer;
 
 /// A Job that may run since second 0, and its pod, whose container waits.
 fn silent() -> World {
@@ -29,6 +30,18 @@ fn a_pod_that_does_not_start_says_so_and_is_not_given_up_for_its_silence() {
     let told = "Job is running; its pod has not started yet, as while its image is pulled";
     assert_eq!((says(&mut world, 10).as_str(), says(&mut world, 39).as_str()), (told, told));
     assert_eq!(says(&mut world, 4_000), told);
+    assert_eq!(world.entry().given_up, None);
+}
+
+/// What its newest Event warns of keeps a pod until `pullTimeoutSeconds` are over; that its image is being
+/// pulled does not.
+#[test]
+fn a_pod_whose_image_is_being_pulled_says_so_and_is_not_given_up_for_that() {
+    let mut world = silent();
+    world.event = Answer::Pulls { since: Some(at(2)) };
+    let told =
+        format!("Job is running; its pod has not started yet: its image is being pulled since {:.0}", at(2));
+    assert_eq!([says(&mut world, 10), says(&mut world, 4_000)], [told.clone(), told]);
     assert_eq!(world.entry().given_up, None);
 }
 

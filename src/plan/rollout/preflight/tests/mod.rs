@@ -33,6 +33,8 @@ fn at(second: i64) -> Timestamp {
 struct World {
     snapshot: Snapshot,
     sightings: Sightings,
+    /// What is answered to who asks for the newest Event of a pod.
+    event: Answer,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
         let mut world = Self {
             snapshot: Snapshot { leading_since: at(-100), ..Snapshot::default() },
             sightings: Sightings::default(),
+            event: Answer::Found,
         };
         world.op("op", 0, json!({}), json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b1", "lastUpdated": at(0).to_string()}));
         world.node(|_| {});
@@ -154,9 +157,7 @@ impl World {
             asked.extend(out.questions.iter().cloned());
             let open = out.questions.iter().any(|question| self.snapshot.answer(question).is_none());
             let answer = |question: &Question| match question {
-                Question::PodEvents { .. } => {
-                    Answer::Said("FailedCreatePodSandBox: no more addresses".into())
-                }
+                Question::PodEvents { .. } => self.event.clone(),
                 _ => Answer::Found,
             };
             self.snapshot.answers =

@@ -199,12 +199,35 @@ fn a_foreign_pod_takes_its_name_alone_and_never_fails_the_node() {
 fn a_silent_pod_is_told_of_by_its_events_while_it_waits_and_in_the_end() {
     let why = "FailedCreatePodSandBox: no more addresses";
     let mut world = World::new();
+    world.event = Answer::Said(why.into());
     world.pod(|_| {});
     assert_eq!(world.comes_to(1), (Phase::Preflight, Asking::Runs.to_string()));
     assert_eq!(world.comes_to(11), (Phase::Preflight, format!("Preflight cannot start yet: {why}")));
     assert_eq!(
         world.comes_to(61),
         (Phase::Failed, format!("Preflight failed: no start in 60 s: {why} (see docs: preflight-failed)"))
+    );
+}
+
+/// A large image on a slow link: ours has been pulled and has run, that of the check is not there yet.
+#[test]
+fn a_check_whose_image_is_being_pulled_says_so_while_it_waits_and_in_the_end() {
+    let told = format!("its image is being pulled since {:.0}", at(3));
+    let mut world = World::new();
+    world.event = Answer::Pulls { since: Some(at(3)) };
+    world.pod(|pod| {
+        let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: String::new() };
+        let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+        pod.containers = vec![
+            ContainerView::new(container::INSTALL, ended),
+            ContainerView::new(container::PREFLIGHT, waits),
+        ];
+    });
+    assert_eq!(world.comes_to(1), (Phase::Preflight, Asking::Runs.to_string()));
+    assert_eq!(world.comes_to(11), (Phase::Preflight, format!("Preflight has not started yet: {told}")));
+    assert_eq!(
+        world.comes_to(61),
+        (Phase::Failed, format!("Preflight failed: no start in 60 s: {told} (see docs: preflight-failed)"))
     );
 }
 
