@@ -12,12 +12,22 @@ use tokio::time::{Instant, timeout};
 use super::{attachments::Attachments, claims, rivals};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pages, pod::Pod},
-    observe::{LiveObject, Observer, static_pods},
+    api::{
+        event::Event,
+        job::Job,
+        names,
+        node::Node,
+        nodeop::NodeOp,
+        owner::{self, Owner},
+        pages,
+        pod::Pod,
+    },
+    observe::{LiveObject, Observer, static_pods, view},
     plan::model::{
         id::OpRef,
+        object_name,
         question::{Answer, Question},
-        snapshot::{NodePod, Snapshot, brief},
+        snapshot::{JobView, NodePod, Snapshot, brief},
     },
     render::job::On,
 };
@@ -95,10 +105,13 @@ async fn one(
             let job = Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?;
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
+            let uid = job.as_ref().filter(|job| is_of_ours(job)).and_then(|job| job.metadata.uid.as_deref());
             let take = |pod: Pod| {
-                // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their
-                // end.
-                if pod.labels().contains_key(names::NODEOP) {
+                // The pods of a Job of ours are taken also if somebody took our label away. Those of the Go
+                // operator's Jobs never had one.
+                let owner = Owner::of(&pod.metadata);
+                let of_it = owner.is_some_and(|owner| owner.is_job() && Some(owner.uid.as_str()) == uid);
+                if of_it || pod.labels().contains_key(names::NODEOP) {
                     observer.read(LiveObject::Pod(Box::new(pod)), began);
                 }
             };
@@ -160,6 +173,12 @@ where
             None => return Ok(()),
         }
     }
+}
+
+/// Whether it is one that this operator made: it has one of our names.
+fn is_of_ours(job: &Job) -> bool {
+    let JobView { owner, node, name, .. } = view::job(job);
+    owner.is_nodeop() && object_name::attempt((&owner.name, &owner.uid), &node, "", &name).is_some()
 }
 
 async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {

@@ -7,6 +7,7 @@
 
 pub mod cache;
 mod forget;
+mod live;
 mod resident;
 mod same;
 pub mod static_pods;
@@ -23,36 +24,19 @@ use std::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
-use self::{
-    cache::{Cache, Version, WentBack},
-    forget::Changed,
-    watches::Watches,
-};
+pub use self::live::LiveObject;
+use self::{cache::Cache, forget::Changed, watches::Watches};
 use crate::{
-    api::{job::Job, node::Node, nodeop::NodeOp, owner, pod::Pod, upgrade::NodeOpUpgrade},
+    api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},
         snapshot::{
-            Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Role,
-            Shows, Sightings, Snapshot, Table, brief,
+            Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Shows,
+            Sightings, Snapshot, Table, brief,
         },
     },
 };
-
-/// An object that a live request returned, to be seen by the next plan.
-#[derive(Clone, Debug)]
-pub enum LiveObject {
-    Op(Box<NodeOp>),
-    Upgrade(Box<NodeOpUpgrade>),
-    Node(Box<Node>),
-    Job(Box<Job>),
-    Pod(Box<Pod>),
-    /// There is no Job of this UID under this name any more.
-    NoJob(Key, String),
-    /// There is no pod of this UID under this name any more.
-    NoPod(Key, String),
-}
 
 /// All caches.
 #[derive(Debug, Default)]
@@ -87,6 +71,13 @@ struct Shown {
 struct Work {
     jobs: Cache<JobView>,
     pods: Cache<PodView>,
+}
+
+impl Work {
+    fn forget_unselected(&mut self) {
+        self.jobs.forget_unselected();
+        self.pods.forget_unselected();
+    }
 }
 
 impl Caches {
@@ -182,62 +173,6 @@ impl Caches {
             sightings: mem::take(&mut self.sightings),
             ..Self::default()
         };
-    }
-
-    /// Whether a live read that began then can be true of the store that these caches were filled from.
-    fn check(&self, seen: &LiveObject, began: Instant) -> Result<(), WentBack> {
-        let work = |version: &Version| self.work.get(&version.key.0);
-        match seen {
-            LiveObject::Op(op) => self.ops.check(&view::version(&op.metadata), began),
-            LiveObject::Upgrade(upgrade) => self.upgrades.check(&view::version(&upgrade.metadata), began),
-            LiveObject::Node(node) => self.nodes.check(&view::version(&node.metadata), began),
-            LiveObject::Job(job) => {
-                let version = view::version(&job.metadata);
-                work(&version).map_or(Ok(()), |work| work.jobs.check(&version, began))
-            }
-            LiveObject::Pod(pod) => {
-                let version = view::version(&pod.metadata);
-                self.facts.check(&version, began)?;
-                work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
-            }
-            LiveObject::NoJob(..) | LiveObject::NoPod(..) => Ok(()),
-        }
-    }
-
-    /// Takes what a request returned; whether anything changed.
-    fn take(&mut self, seen: LiveObject) -> bool {
-        match seen {
-            LiveObject::NoJob(key, uid) => {
-                self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None))
-            }
-            LiveObject::NoPod(key, uid) => {
-                let ours =
-                    self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
-                self.facts.remove(&key, Some(&uid), None) || ours
-            }
-            LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
-            LiveObject::Upgrade(upgrade) => {
-                self.upgrades.wrote(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
-            }
-            LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
-            // What no watch tells of would stay for ever.
-            LiveObject::Job(job) => {
-                let version = view::version(&job.metadata);
-                self.work
-                    .get_mut(&version.key.0)
-                    .is_some_and(|work| work.jobs.apply(version, view::job(&job)))
-            }
-            LiveObject::Pod(pod) => {
-                let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
-                match self.work.get_mut(&version.key.0) {
-                    _ if view.role == Role::Facts => self.facts.apply(version, view),
-                    Some(work) => work.pods.apply(version, view),
-                    // Somebody else's, under the name of a pod that was to read facts.
-                    None if version.key.0 == self.own => self.facts.apply(version, view),
-                    None => false,
-                }
-            }
-        }
     }
 }
 
@@ -366,6 +301,9 @@ impl Observer {
         if !caches.ready() {
             return None;
         }
+        if answers.is_empty() {
+            caches.work.values_mut().for_each(Work::forget_unselected);
+        }
         let mut snapshot = Snapshot {
             now,
             leading_since,
@@ -383,6 +321,10 @@ impl Observer {
         caches.show();
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();
+        for work in caches.work.values() {
+            snapshot.unselected.jobs.extend(work.jobs.unselected().cloned());
+            snapshot.unselected.pods.extend(work.pods.unselected().cloned());
+        }
         snapshot = Snapshot { nodes, ops, finished, upgrades, facts, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();

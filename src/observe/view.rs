@@ -9,7 +9,7 @@ pub use super::resident::resident;
 use crate::{
     api::{
         job::Job,
-        names,
+        names::{self, container},
         node::{Node, NodeCondition, READY},
         owner::Owner,
         pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
@@ -17,6 +17,7 @@ use crate::{
     plan::model::{
         id::OpRef,
         lifecycle::{self, Lifecycle},
+        object_name,
         snapshot::{
             ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Role,
             has_native_sidecars,
@@ -169,13 +170,14 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
     let reason = status.map(|status| [text(&status.reason), text(&status.message)]);
     let reason =
         reason.map(|said| said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "));
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta));
     PodView {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
         uid: text(&meta.uid),
-        role: role(meta, &owner, own),
+        role: role(meta, &owner, &node, own),
         owner,
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
+        node,
         phase: phase(pod),
         reason: bounded(reason.unwrap_or_default()),
         deleting: meta.deletion_timestamp.is_some(),
@@ -187,23 +189,32 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
     }
 }
 
-/// What a pod is for: its owner's kind decides, and a label among those that a NodeOp owns.
-fn role(meta: &ObjectMeta, owner: &Owner, own: &str) -> Role {
+/// What a pod is for: its owner's kind decides, and its name among those that a NodeOp owns. A label is
+/// anybody's to take away; the Go operator's pods have other names, and are told by it.
+fn role(meta: &ObjectMeta, owner: &Owner, node: &str, own: &str) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
+    let name = meta.name.as_deref().unwrap_or_default();
+    let is_named = |kind| object_name::attempt((&owner.name, &owner.uid), node, kind, name).is_some();
+    if owner.is_job() {
+        return Role::Job;
+    }
+    if owner.is_nodeop() {
+        return if is_named(container::REBOOT) {
+            Role::Waiter
+        } else if is_named(container::PREFLIGHT) {
+            Role::Preflight
+        } else if has(names::REBOOT) {
+            Role::Waiter
+        } else if has(names::PREFLIGHT) {
+            Role::Preflight
+        } else {
+            Role::Stranger
+        };
+    }
     // The Go operator's labeler pods carry the label of ours, too, and belong to its DaemonSet or Jobs.
     let reads_facts = owner.is_node() && has(names::APP) && meta.namespace.as_deref() == Some(own);
-    if owner.is_job() {
-        Role::Job
-    } else if owner.is_nodeop() && has(names::REBOOT) {
-        Role::Waiter
-    } else if owner.is_nodeop() && has(names::PREFLIGHT) {
-        Role::Preflight
-    } else if reads_facts {
-        Role::Facts
-    } else {
-        Role::Stranger
-    }
+    if reads_facts { Role::Facts } else { Role::Stranger }
 }
 
 pub(super) fn phase(pod: &Pod) -> PodPhase {

@@ -5,6 +5,8 @@
 //! last write. An older version that a lagging watch delivers later is passed over, and so is the late answer
 //! to a write of an object that the watch has seen go since: nothing would ever take such a ghost away again.
 
+mod unselected;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -67,8 +69,10 @@ pub struct Cache<V> {
     finished: FinishedOps,
     /// When the last of them came in, and so when each of them was here.
     finished_at: Option<Instant>,
-    /// The version of each object that has gone, at its end as far as we know it.
+    /// The last version that each object that has gone can have had, as far as we know.
     tombstones: BTreeMap<Key, u64>,
+    /// What the watch does not select, as the last plan that asked has seen it, see [`unselected`].
+    unselected: BTreeMap<Key, Arc<V>>,
     /// When the list that is still coming in was asked for, and the keys seen in it.
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
@@ -105,6 +109,7 @@ impl<V> Default for Cache<V> {
             finished: FinishedOps::default(),
             finished_at: None,
             tombstones: BTreeMap::new(),
+            unselected: BTreeMap::new(),
             listing: None,
             ready: false,
             broken: None,
@@ -209,8 +214,13 @@ impl<V> Cache<V> {
 
     /// The newest version of a name that was here, or that it had at its end.
     fn newest_of(&self, key: &Key) -> Option<u64> {
+        self.kept_version(key).max(self.tombstones.get(key).copied())
+    }
+
+    /// The version that is here.
+    fn kept_version(&self, key: &Key) -> Option<u64> {
         let here = self.entries.get(key).and_then(|entry| entry.version);
-        here.max(self.finished.get(key).map(FinishedOp::version)).max(self.tombstones.get(key).copied())
+        here.max(self.finished.get(key).map(FinishedOp::version))
     }
 
     /// The newest version of all that is here.
@@ -243,13 +253,11 @@ impl<V> Cache<V> {
         V: Observed,
     {
         let number = version.resource_version.parse().ok();
-        let newest = self.newest_of(&version.key);
-        if let (Some(newest), Some(number)) = (newest, number)
-            && number <= newest
-        {
+        if self.newest_of(&version.key).zip(number).is_some_and(|(newest, number)| number <= newest) {
             return false;
         }
         self.tombstones.remove(&version.key);
+        self.unselected.remove(&version.key);
         let record = view.record();
         let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid);
         let recorded = self.finished.get(&version.key).zip(record.as_ref());
@@ -287,8 +295,14 @@ impl<V> Cache<V> {
     }
 
     /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its
-    /// end, if known. Whether it was here.
+    /// end, if known. Whether it was here. One that was read in that very version is not selected any more,
+    /// and is there.
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
+        let last: Option<u64> = last.and_then(|last| last.parse().ok());
+        if last.is_some() && self.unselected.contains_key(key) && self.kept_version(key) >= last {
+            return false;
+        }
+        self.unselected.remove(key);
         let whole = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
         let recorded = self.finished.get(key).is_some_and(|record| uid.is_none_or(|uid| record.is(uid)));
         let there = whole || recorded;
@@ -300,8 +314,9 @@ impl<V> Cache<V> {
         if there {
             self.changed.insert(key.clone());
         }
-        let last = last.and_then(|last| last.parse().ok());
-        if let Some(last) = last.max(removed) {
+        // Nobody can have read an object in the version of its deletion. One that is read in that version is
+        // there, and no longer selected.
+        if let Some(last) = last.and_then(|last| last.checked_sub(1)).max(removed) {
             let tomb = self.tombstones.entry(key.clone()).or_default();
             *tomb = last.max(*tomb);
         }

@@ -212,3 +212,36 @@ async fn a_nodeop_of_which_a_record_is_kept_is_known_by_name_uid_and_version() {
     assert!(!cache.contains(&key), "what a list does not name is gone");
     assert_eq!(cache.changes().count(), 1);
 }
+
+/// The watch says that it was deleted, in the version in which somebody took the label away.
+#[tokio::test(start_paused = true)]
+async fn what_the_watch_does_not_select_any_more_counts_for_some_seconds_and_is_read_again() {
+    let key: Key = ("ns".into(), "a".into());
+    let left = |cache: &mut Cache<i32>| cache.remove(&key, Some("u"), Some("12"));
+    for live_read_comes_first in [false, true] {
+        let mut cache = Cache::default();
+        cache.apply(version("u", "10"), 10);
+        if !live_read_comes_first {
+            assert!(left(&mut cache));
+        }
+        assert!(cache.found_unselected(version("u", "12"), 12), "a plan has not seen it so");
+        assert!(!live_read_comes_first || !left(&mut cache), "it is there");
+        cache.forget_unselected();
+        assert_eq!(cache.unselected().next().map(|view| **view), Some(12), "it was read a moment ago");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        cache.forget_unselected();
+        assert_eq!((value(&cache), cache.changes().next()), (None, Some((key.clone(), None))));
+        assert!(
+            !cache.found_unselected(version("u", "12"), 12),
+            "it is as it was: nobody has to plan for it"
+        );
+        assert_eq!(value(&cache), Some(12));
+        assert!(cache.found_unselected(version("u", "13"), 13), "it changed");
+        assert!(cache.apply(version("u", "14"), 14), "somebody put the label back");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        cache.forget_unselected();
+        assert_eq!((value(&cache), cache.unselected().count()), (Some(14), 0));
+        assert!(cache.remove(&key, Some("u"), Some("15")), "and the watch tells of its end");
+        assert!(!cache.found_unselected(version("u", "14"), 14), "which a late answer does not take back");
+    }
+}

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -60,6 +61,11 @@ pub(super) struct Watches {
 
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
+}
+
+/// Whether the watches of Jobs and pods tell of this one. The label is anybody's to set, and to take away.
+pub(super) fn selects_work(of: &ObjectMeta) -> bool {
+    of.labels.as_ref().is_some_and(|labels| labels.contains_key(names::NODEOP))
 }
 
 impl Observer {

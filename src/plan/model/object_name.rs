@@ -54,14 +54,19 @@ fn joined(name: &str, node: &str, tail: &str) -> String {
     joined.trim_matches('-').to_owned()
 }
 
-/// Under how many names an operation makes a Job on a node at most, where those before are somebody else's.
-pub const MAX_JOBS: i32 = 50;
+/// Under how many names an operation makes an object on a node at most, where those before are somebody
+/// else's.
+pub const MAX_ATTEMPTS: i32 = 50;
 
-/// Which of the names of a Job that is made for one NodeOp on one node this is, if it is one.
-pub fn job_attempt(op: (&str, &str), node: &str, name: &str) -> Option<i32> {
+/// Which of the names of an object that is made for one NodeOp on one node this is, if it is one.
+pub fn attempt(op: (&str, &str), node: &str, kind: &str, name: &str) -> Option<i32> {
     // Nearly all names are told apart by their ends.
-    let ends = |attempt: i32| name.ends_with(&hash_of(op.1, node, "", attempt));
-    (0..MAX_JOBS).find(|attempt| ends(*attempt) && name == object(op, node, "", *attempt))
+    let (rest, end) = name.rsplit_once('-')?;
+    if !rest.ends_with(kind) {
+        return None;
+    }
+    let ends = |attempt: i32| end == hash_of(op.1, node, kind, attempt);
+    (0..=MAX_ATTEMPTS).find(|attempt| ends(*attempt) && name == object(op, node, kind, *attempt))
 }
 
 /// Names of the ServiceAccount, Role and RoleBinding of a node's waiter: the first is taken that nothing of
@@ -113,12 +118,18 @@ mod tests {
     }
 
     #[test]
-    fn each_attempt_of_a_job_is_known_by_its_name() {
+    fn each_attempt_is_known_by_its_name() {
         let op = ("op", "uid");
-        let known = |attempt| job_attempt(op, "n1", &object(op, "n1", "", attempt));
-        assert_eq!((known(0), known(MAX_JOBS - 1), known(MAX_JOBS)), (Some(0), Some(MAX_JOBS - 1), None));
-        let others = ["op-n1-x7k2q".to_owned(), object(op, "n1", "reboot", 0)];
-        assert!(others.iter().all(|name| job_attempt(op, "n1", name).is_none()));
+        for kind in ["", "reboot", "preflight"] {
+            let known = |number| attempt(op, "n1", kind, &object(op, "n1", kind, number));
+            assert_eq!(
+                [known(0), known(MAX_ATTEMPTS), known(MAX_ATTEMPTS + 1)],
+                [Some(0), Some(MAX_ATTEMPTS), None]
+            );
+            let others = ["op-n1-x7k2q".to_owned(), "reboot".to_owned(), object(op, "n1", "facts", 0)];
+            assert!(others.iter().all(|name| attempt(op, "n1", kind, name).is_none()));
+        }
+        assert_eq!(attempt(op, "n1", "", &object(op, "n1", "reboot", 0)), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::plan::{
 /// no watch shows: such a Job is made to stay until they have gone, or its node would be given back under a
 /// command that still runs.
 pub fn delete(of: &OpRef, job: &JobView, why: &'static str) -> Action {
-    let ours = object_name::job_attempt((&of.name, &of.uid), &job.node, &job.name).is_some();
+    let ours = object_name::attempt((&of.name, &of.uid), &job.node, "", &job.name).is_some();
     Action::DeleteJob { job: Target::of_job(job), after_its_pods: !ours, why }
 }
 

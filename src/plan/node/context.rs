@@ -54,7 +54,7 @@ impl Op {
 
     /// Whether a Job of that name on that node is one that we make, and not the Go operator's.
     pub fn is_job_name(&self, node: &str, name: &str) -> bool {
-        object_name::job_attempt((&self.id.name, &self.id.uid), node, name).is_some()
+        object_name::attempt((&self.id.name, &self.id.uid), node, "", name).is_some()
     }
 }
 

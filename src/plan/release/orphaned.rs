@@ -37,7 +37,7 @@ pub fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let jobs = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.deleting);
     let jobs = jobs.filter_map(|job| {
         let (me, _) = over(&job.namespace, &job.owner, &job.node)?;
-        let ours = object_name::job_attempt((&me.name, &me.uid), &job.node, &job.name).is_some();
+        let ours = object_name::attempt((&me.name, &me.uid), &job.node, "", &job.name).is_some();
         ours.then(|| cancel::delete(&me, job, why))
     });
     // One that its node refused has nothing to say that the message of its node did not.

@@ -92,7 +92,7 @@ fn operates(snapshot: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
     match snapshot.job_of(pod) {
         Some(job) => job.is_of(owner),
         None => {
-            let ours = object_name::job_attempt((&owner.name, &owner.uid), &pod.node, &pod.owner.name);
+            let ours = object_name::attempt((&owner.name, &owner.uid), &pod.node, "", &pod.owner.name);
             ours.is_some() && pod.is_of_job(&owner.namespace, &pod.owner.name, &pod.owner.uid)
         }
     }

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::rig::{LONG, Rig, and, reboot};
+use super::rig::{LONG, OPS, Rig, and, reboot};
 
 fn spec() -> Value {
     json!({"containers": [{"name": "c", "image": "i", "command": ["sh", "-c", "sleep infinity"]}]})
@@ -61,6 +61,63 @@ async fn a_rollout_goes_on_past_pods_that_carry_our_label() {
     let status = rig.over("op").await;
     assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
     assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+}
+
+/// Takes our label off an object of this kind and name, as `kubectl label --all` does and many a policy.
+async fn unlabel<K>(client: Client, name: &str)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let patch =
+        Patch::Merge(json!({"metadata": {"labels": {"kairos.io/nodeop": null, "kairos.io/reboot": null}}}));
+    let request =
+        Request::new(K::url_path(&(), Some("default"))).patch(name, &PatchParams::default(), &patch).unwrap();
+    let written: Value = client.request(request).await.unwrap();
+    assert!(written["metadata"]["labels"]["kairos.io/nodeop"].is_null(), "{written}");
+}
+
+/// Names of what carries our label.
+fn labelled(rig: &Rig, kind: &str) -> Vec<String> {
+    let ours = |object: &Value| {
+        object["metadata"]["namespace"] == "default"
+            && !object["metadata"]["labels"]["kairos.io/nodeop"].is_null()
+    };
+    let all = rig.cluster.list(kind);
+    all.iter()
+        .filter(|object| ours(object))
+        .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The watches select by that label: they say that the object was deleted, and nothing of it from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_goes_on_past_somebody_who_takes_our_label_off_jobs_and_pods() {
+    let mut rig = Rig::new(2).await;
+    for (op, leaders_change) in [("one", false), ("two", true)] {
+        rig.op(op, and(reboot(), json!({"concurrency": 1}))).await;
+        let over = |op: &Value| op["status"]["phase"] == "Completed" || op["status"]["phase"] == "Failed";
+        let (mut taken, began) = (0, std::time::Instant::now());
+        while !rig.cluster.get(OPS, "default", op).is_some_and(|op| over(&op)) {
+            assert!(began.elapsed().as_secs() < 90, "{:#}", rig.status(op));
+            for job in labelled(&rig, "jobs.batch") {
+                unlabel::<Job>(rig.cluster.client(), &job).await;
+                taken += 1;
+                if leaders_change {
+                    rig.operators[0].kill();
+                    rig.start(&[]);
+                }
+            }
+            for pod in labelled(&rig, "pods") {
+                unlabel::<Pod>(rig.cluster.client(), &pod).await;
+                taken += 1;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let status = rig.over(op).await;
+        assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
+        assert!(taken >= 6, "{taken}: of each node a Job, its pod and a waiter");
+    }
+    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(2, 2); 2]);
 }
 
 /// Kubernetes takes it, and a calendar that is kept in nanoseconds, and in all time zones, ends before it.

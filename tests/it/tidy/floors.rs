@@ -20,6 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "facts",
             "node",
             "lifecycle",
+            "selection",
             "release",
             "upgrades",
             "rollout",

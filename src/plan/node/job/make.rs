@@ -102,8 +102,8 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let (node, of) = (&ctx.node.name, &ctx.op.id);
     let taken = Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() };
-    let next = object_name::job_attempt((&of.name, &of.uid), node, &job.name).map(|attempt| attempt + 1);
-    let Some(next) = next.filter(|next| *next < object_name::MAX_JOBS && !ctx.op.deleting) else {
+    let next = object_name::attempt((&of.name, &of.uid), node, "", &job.name).map(|attempt| attempt + 1);
+    let Some(next) = next.filter(|next| *next < object_name::MAX_ATTEMPTS && !ctx.op.deleting) else {
         return taken.into();
     };
     let mut effects = Effects::default();

@@ -19,7 +19,11 @@ pub use self::{outcome::late_sentinel, unrecorded::given_up};
 use crate::{
     api::nodeop::RebootStatus,
     plan::{
-        model::{effects::Planned, question::Question, stamp::Stamp},
+        model::{
+            effects::Planned,
+            question::{Answer, Question},
+            stamp::Stamp,
+        },
         node::{
             context::{Decision, NodeContext},
             state::{At, JobRecord, Working},
@@ -38,10 +42,11 @@ pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Stamp>) -> Planned<D
         (Some(uid), Some(job)) if job.uid == uid => run::recorded(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
         // is final.
-        (Some(uid), _) if ctx.snapshot.answer(&Question::Job(key.clone())).is_some() => {
-            outcome::vanished(ctx, &uid)
-        }
-        (Some(_), _) => Waiting::JobUnconfirmed { name }.with(Question::Job(key)),
+        (Some(uid), found) => match (ctx.snapshot.answer(&Question::Job(key.clone())), found) {
+            (Some(Answer::NotFound), _) | (Some(_), Some(_)) => outcome::vanished(ctx, &uid),
+            (Some(_), None) => Waiting::JobUnconfirmed { name }.into(),
+            (None, _) => Waiting::JobUnconfirmed { name }.with(Question::Job(key)),
+        },
     }
 }
 

@@ -56,17 +56,6 @@ pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> D
     if found.boot.is_empty() { no_boot_due(ctx, pods) } else { reboot_due(ctx, found, None) }
 }
 
-/// The operation has succeeded in this boot, as stands on its Job, which a container of somebody else kept
-/// from completing.
-pub fn settled(ctx: &NodeContext<'_>, pods: &JobPods<'_>, boot: String) -> Decision {
-    match pods.sentinel() {
-        Record::Found(found) if found.boot == boot => recorded(ctx, pods, found),
-        Record::Found(_) | Record::Lags | Record::Gone => {
-            to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None)
-        }
-    }
-}
-
 /// The Job has succeeded, and no boot is to follow.
 fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     if let Some(proved) = proved_unbooted(ctx, pods) {

@@ -7,6 +7,7 @@ use crate::plan::{
     model::{
         action::{Action, Target},
         effects::{Effects, Planned},
+        question::Question,
         snapshot::{JobState, JobView},
         time::later,
     },
@@ -24,10 +25,8 @@ const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// The Job that is recorded, as it stands.
 pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let pods = JobPods::of(ctx, &job.uid);
-    if let Some(boot) = settled_in(ctx, job) {
-        return outcome::another_content(ctx, &pods)
-            .unwrap_or_else(|| outcome::settled(ctx, &pods, boot))
-            .into();
+    if let Some(wait) = unless_settled(ctx, job) {
+        return wait;
     }
     match &job.state {
         JobState::Complete => {
@@ -43,11 +42,14 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
 }
 
-/// In which boot the operation succeeded whose Job is settled, as it says itself. Its NodeOp may not say so
-/// yet: the two come by two watches.
-fn settled_in(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
-    let is_ours = job.state == JobState::Active && ctx.op.intent.reboot && !ctx.is_adopted();
-    job.settled_in.clone().filter(|_| is_ours)
+/// A Job says that it is settled: its operation has succeeded, and it must not run again. That was recorded in
+/// the NodeOp before, which may not be seen yet, since the two come by two watches. So the NodeOp is read. If
+/// it says nothing of a success, then the Job says so by somebody else's hand, and proves nothing.
+fn unless_settled(ctx: &NodeContext<'_>, job: &JobView) -> Option<Planned<Decision>> {
+    let live = Question::Op(ctx.op.id.clone());
+    let unread =
+        job.state == JobState::Active && job.settled_in.is_some() && ctx.snapshot.answer(&live).is_none();
+    unread.then(|| Waiting::SuccessUnconfirmed.with(live))
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than

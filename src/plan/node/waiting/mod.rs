@@ -81,6 +81,8 @@ pub enum Waiting {
     JobUnconfirmed {
         name: String,
     },
+    /// The Job says that its operation has succeeded; a live read tells whether that is recorded.
+    SuccessUnconfirmed,
     /// A live read tells whether it was let go.
     JobStart {
         name: String,
@@ -175,6 +177,7 @@ impl Waiting {
             | Self::AsTold(_)
             | Self::OldJobDeleted
             | Self::JobUnconfirmed { .. }
+            | Self::SuccessUnconfirmed
             | Self::JobStart { .. }
             | Self::SameMachine
             | Self::JobRuns
@@ -246,6 +249,7 @@ impl fmt::Display for Waiting {
             Self::AsTold(message) => message,
             Self::OldJobDeleted => "an older Job of the same name is being deleted",
             Self::JobUnconfirmed { name } => return write!(f, "checking whether Job {name} still exists"),
+            Self::SuccessUnconfirmed => "checking whether the operation's success is recorded",
             Self::JobStart { name } => return write!(f, "checking whether Job {name} has started"),
             Self::SameMachine => "checking that the node is still the same machine",
             Self::JobRuns => JOB_RUNS,

@@ -27,7 +27,7 @@ use super::{
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
-    worlds::{Kind, STRANGER},
+    worlds::{self, Kind},
 };
 
 const ACCOUNTS: [&str; 3] =
@@ -80,11 +80,9 @@ pub fn open(cluster: &Cluster) -> String {
 /// Ours, and to be cleared away by us. A pod that was told to end on a node that went away ends with the
 /// Node.
 fn ours(object: &Value) -> bool {
-    let labels = &object["metadata"]["labels"];
     let node = text(object, "/spec/nodeName");
     let lost = node.starts_with("dead-") && !text(object, "/metadata/deletionTimestamp").is_empty();
-    let marked = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
-    marked && labels[STRANGER].is_null() && !lost
+    worlds::is_ours(object) && !lost
 }
 
 /// A facts pod on a node that never starts one: each is given up after its time, and another one is made

@@ -334,12 +334,9 @@ impl Past<'_> {
             self.evicted(&name);
         }
         if request.verb == "delete" && request.resource == "pods" && request.code == 200 {
-            let labels =
-                self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
-            let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
-            let theirs =
-                !labels[worlds::STRANGER].is_null() && labels[worlds::STRANGER] != worlds::FORGED_FACTS;
-            if self.pods.contains_key(&name) && (!ours || theirs) {
+            let pod = self.pods.get(&name);
+            let forged = |pod: &Value| pod["metadata"]["labels"][worlds::STRANGER] == worlds::FORGED_FACTS;
+            if pod.is_some_and(|pod| !worlds::is_ours(pod) && !forged(pod)) {
                 self.broken(format!("the operator deletes a pod that is not its own: {}", what()));
             }
         }

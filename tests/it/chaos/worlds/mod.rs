@@ -28,7 +28,7 @@ pub use self::{
     hostile::says,
     machines::{Disk, SIDECAR},
     people::restore,
-    strangers::{FORGED_FACTS, NAMESPACE as ELSEWHERE, STRANGER, is_strange, take_name},
+    strangers::{FORGED_FACTS, NAMESPACE as ELSEWHERE, STRANGER, is_ours, is_strange, take_name},
 };
 
 /// A way in which a cluster is odd.
@@ -262,7 +262,10 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Sandboxes => nodes::lose_sandboxes(world),
             Kind::NodesRemade => nodes::delete_the_absent(world),
             Kind::KubeletsStop => nodes::stop_kubelets(world),
-            Kind::Strangers => strangers::forge(world),
+            Kind::Strangers => {
+                strangers::forge(world);
+                strangers::unlabel(world);
+            }
             Kind::MovingTags => machines::move_tag(world),
             Kind::MadeAgain => people::make_again(world, scenario),
             Kind::Uncordoned => people::uncordon(world),

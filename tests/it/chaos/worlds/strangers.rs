@@ -14,9 +14,9 @@ use kairos_operator::{
 use kairos_sim::{Cluster, install};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::super::world::{OLD, World};
@@ -39,7 +39,7 @@ pub fn is_strange(meta: &ObjectMeta) -> bool {
 /// Pods and DaemonSets that carry labels of ours.
 pub async fn arrive(cluster: &Cluster, world: &World) {
     let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})];
-    let daemon = |name: &str, namespace: &str, labels: serde_json::Value| {
+    let daemon = |name: &str, namespace: &str, labels: Value| {
         let mut labels = labels;
         labels[STRANGER] = name.into();
         json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name, "namespace": namespace, "labels": {STRANGER: name}},
@@ -58,7 +58,7 @@ pub async fn arrive(cluster: &Cluster, world: &World) {
     if world.chance(40) {
         objects.push(daemon("labeler", install::NAMESPACE, json!({names::APP: names::LABELER})));
     }
-    let text = objects.iter().map(serde_json::Value::to_string).collect::<Vec<_>>().join("\n---\n");
+    let text = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
     cluster.apply(&text).await.expect("what strangers make");
 }
 
@@ -97,6 +97,44 @@ pub fn forge(world: &Arc<World>) {
     });
 }
 
+/// Somebody takes our label off a Job, or a pod that runs, now and then.
+pub fn unlabel(world: &Arc<World>) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let (jobs, pods): (Api<Job>, Api<Pod>) =
+            (Api::default_namespaced(world.client.clone()), Api::default_namespaced(world.client.clone()));
+        let patch = Patch::Merge(json!({"metadata": {"labels": {(names::NODEOP): null}}}));
+        let (ours, params) = (ListParams::default().labels(names::NODEOP), PatchParams::default());
+        loop {
+            sleep(Duration::from_secs(7)).await;
+            let (Ok(all_jobs), Ok(all_pods)) = (jobs.list(&ours).await, pods.list(&ours).await) else {
+                continue;
+            };
+            let runs = |pod: &&Pod| {
+                pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+            };
+            for job in all_jobs.iter().filter(|job| !is_strange(&job.metadata) && world.chance(10)) {
+                world.note(|| format!("somebody takes our label off Job {}", job.name_any()));
+                let _ = jobs.patch(&job.name_any(), &params, &patch).await;
+            }
+            for pod in
+                all_pods.iter().filter(runs).filter(|pod| !is_strange(&pod.metadata) && world.chance(10))
+            {
+                world.note(|| format!("somebody takes our label off pod {}", pod.name_any()));
+                let _ = pods.patch(&pod.name_any(), &params, &patch).await;
+            }
+        }
+    });
+}
+
+/// Whether the pod is one that the operator made, itself or by its Job.
+pub fn is_ours(pod: &Value) -> bool {
+    let (labels, owner) = (&pod["metadata"]["labels"], &pod["metadata"]["ownerReferences"][0]);
+    let owned = owner["apiVersion"] == "batch/v1" || owner["kind"] == "NodeOp";
+    let marked = !labels[names::NODEOP].is_null() || labels[names::APP] == names::LABELER;
+    (marked || owned) && labels[STRANGER].is_null()
+}
+
 /// Accounts under the names that ours would have.
 pub async fn take_accounts(cluster: &Cluster, world: &World) {
     let mut objects = Vec::new();
@@ -112,7 +150,7 @@ pub async fn take_accounts(cluster: &Cluster, world: &World) {
             objects.extend(all.into_iter().filter(|_| world.chance(40)));
         }
     }
-    let text = objects.iter().map(serde_json::Value::to_string).collect::<Vec<_>>().join("\n---\n");
+    let text = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
     cluster.apply(&text).await.expect("what strangers make");
 }
 

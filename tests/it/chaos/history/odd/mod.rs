@@ -21,7 +21,7 @@ use kairos_sim::{Change, ChangeKind};
 use super::{CORDONED_BY, OPS, Past, UPGRADES, intent, owner, text};
 use crate::chaos::{
     world::{Event, Init, Record, World},
-    worlds::{Disk, Kind, STRANGER},
+    worlds::{self, Disk, Kind, STRANGER},
 };
 
 /// In a calm world a node that somebody uncordoned is cordoned again within so long.
@@ -162,12 +162,7 @@ impl Past<'_> {
         if change.kind == ChangeKind::Deleted || !text(pod, "/metadata/deletionTimestamp").is_empty() {
             self.odd.ending.entry(uid.clone()).or_insert(self.at);
         }
-        let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
-        if ours
-            && labels[STRANGER].is_null()
-            && node.starts_with("windows-")
-            && change.kind == ChangeKind::Added
-        {
+        if worlds::is_ours(pod) && node.starts_with("windows-") && change.kind == ChangeKind::Added {
             self.broken(format!("{name} is made for {node}, which runs Windows"));
         }
         if text(pod, "/status/reason") == "Preempting" && self.odd.lost.insert(uid) {

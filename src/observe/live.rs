@@ -1,0 +1,89 @@
+//! What live requests return, taken into the caches beside what the watches tell.
+
+use tokio::time::Instant;
+
+use super::{
+    Caches,
+    cache::{Version, WentBack},
+    trim, view, watches,
+};
+use crate::{
+    api::{job::Job, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
+    plan::model::{id::Key, snapshot::Role},
+};
+
+/// An object that a live request returned, to be seen by the next plan.
+#[derive(Clone, Debug)]
+pub enum LiveObject {
+    Op(Box<NodeOp>),
+    Upgrade(Box<NodeOpUpgrade>),
+    Node(Box<Node>),
+    Job(Box<Job>),
+    Pod(Box<Pod>),
+    /// There is no Job of this UID under this name any more.
+    NoJob(Key, String),
+    /// There is no pod of this UID under this name any more.
+    NoPod(Key, String),
+}
+
+impl Caches {
+    /// Whether a live read that began then can be true of the store that these caches were filled from.
+    pub(super) fn check(&self, seen: &LiveObject, began: Instant) -> Result<(), WentBack> {
+        let work = |version: &Version| self.work.get(&version.key.0);
+        match seen {
+            LiveObject::Op(op) => self.ops.check(&view::version(&op.metadata), began),
+            LiveObject::Upgrade(upgrade) => self.upgrades.check(&view::version(&upgrade.metadata), began),
+            LiveObject::Node(node) => self.nodes.check(&view::version(&node.metadata), began),
+            LiveObject::Job(job) => {
+                let version = view::version(&job.metadata);
+                work(&version).map_or(Ok(()), |work| work.jobs.check(&version, began))
+            }
+            LiveObject::Pod(pod) => {
+                let version = view::version(&pod.metadata);
+                self.facts.check(&version, began)?;
+                work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
+            }
+            LiveObject::NoJob(..) | LiveObject::NoPod(..) => Ok(()),
+        }
+    }
+
+    /// Takes what a request returned; whether anything changed.
+    pub(super) fn take(&mut self, seen: LiveObject) -> bool {
+        match seen {
+            LiveObject::NoJob(key, uid) => {
+                self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None))
+            }
+            LiveObject::NoPod(key, uid) => {
+                let ours =
+                    self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
+                self.facts.remove(&key, Some(&uid), None) || ours
+            }
+            LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
+            LiveObject::Upgrade(upgrade) => {
+                self.upgrades.wrote(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
+            }
+            LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
+            // What no watch tells of would stay for ever.
+            LiveObject::Job(job) => {
+                let (version, view) = (view::version(&job.metadata), view::job(&job));
+                let Some(work) = self.work.get_mut(&version.key.0) else { return false };
+                if watches::selects_work(&job.metadata) {
+                    work.jobs.apply(version, view)
+                } else {
+                    work.jobs.found_unselected(version, view)
+                }
+            }
+            LiveObject::Pod(pod) => {
+                let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
+                match self.work.get_mut(&version.key.0) {
+                    _ if view.role == Role::Facts => self.facts.apply(version, view),
+                    Some(work) if watches::selects_work(&pod.metadata) => work.pods.apply(version, view),
+                    Some(work) => work.pods.found_unselected(version, view),
+                    // Somebody else's, under the name of a pod that was to read facts.
+                    None if version.key.0 == self.own => self.facts.apply(version, view),
+                    None => false,
+                }
+            }
+        }
+    }
+}
