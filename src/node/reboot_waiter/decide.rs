@@ -120,8 +120,8 @@ pub enum NextStep {
 /// reboot is cancelled; the API server goes on taking the token for seconds after that, so that the look may
 /// have been its last use. It may also be that its keys were changed, or that its store was restored to a
 /// time before our pod. Nobody can tell which, for the next look is answered in the same way; so that look is
-/// what is waited for, as with a server that does not answer, until our own deadline. A reboot that is called
-/// off in the same moment cannot be taken back, and one that is due comes as soon as the token is taken
+/// what is waited for, as with a server that does not answer, until our own deadline. A reboot that is
+/// cancelled in the same moment cannot be taken back, and one that is due comes as soon as the token is taken
 /// again.
 pub fn pod_after(state: &str, announced: Announced) -> Pod {
     match announced {

@@ -1,11 +1,53 @@
-//! Why a node that nobody works on holds a slot: it failed, or went down, and is out of service since.
+//! The slots that nobody works on, and why a node holds one: it is not given back, or it failed, or went down, and
+//! is out of service since. How they are found stands in `slots`.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::{
     api::nodeop::{NodeStatus, Phase},
-    plan::{model::snapshot::NodeView, node::context::Op},
+    plan::{model::snapshot::NodeView, node::context::Op, release::Unreleased},
 };
+
+/// The slots of a NodeOp that nobody works on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slots {
+    /// Nodes that are no longer worked on and not proved to be given back.
+    pub unreleased: usize,
+    /// Why the first of those is not, if its entry is final.
+    pub unreleased_why: Option<NotReleased>,
+    /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
+    pub out_of_service: BTreeMap<String, OutOfService>,
+    /// Those of them on which an earlier run failed, and that this one takes next.
+    pub to_be_taken: BTreeSet<String>,
+}
+
+/// A node that is done and not given back yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReleased {
+    pub node: String,
+    pub why: Unreleased,
+}
+
+impl fmt::Display for NotReleased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} is not released yet: {}", self.node, self.why)
+    }
+}
+
+impl Slots {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.unreleased + self.out_of_service.len()
+    }
+
+    /// Whether taking the node takes no further one out of service.
+    pub fn has_own(&self, node: &str) -> bool {
+        self.to_be_taken.contains(node)
+    }
+}
 
 /// Why a node that is done holds its slot.
 #[derive(Clone, Debug, PartialEq, Eq)]

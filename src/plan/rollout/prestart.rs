@@ -16,7 +16,7 @@ use crate::{
             snapshot::{NodeView, PodView, Role, Standing},
         },
         node::context::Op,
-        rollout::{context::RolloutContext, slots::Slots, targets},
+        rollout::{context::RolloutContext, out_of_service::Slots, targets},
     },
 };
 

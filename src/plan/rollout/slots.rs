@@ -9,11 +9,6 @@
 //! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
 //! could say whether its reboot had been asked for: it may go down after it was given back.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
-
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -33,48 +28,10 @@ use crate::{
         rollout::{
             context::{Rollout, RolloutContext},
             left_over,
-            out_of_service::{self, OutOfService},
+            out_of_service::{self, NotReleased, OutOfService},
         },
     },
 };
-
-/// The slots of a NodeOp that nobody works on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slots {
-    /// Nodes that are no longer worked on and not proved to be given back.
-    pub unreleased: usize,
-    /// Why the first of those is not, if its entry is final.
-    pub unreleased_why: Option<NotReleased>,
-    /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
-    pub out_of_service: BTreeMap<String, OutOfService>,
-    /// Those of them on which an earlier run failed, and that this one takes next.
-    pub to_be_taken: BTreeSet<String>,
-}
-
-/// A node that is done and not given back yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotReleased {
-    node: String,
-    why: Unreleased,
-}
-
-impl fmt::Display for NotReleased {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {} is not released yet: {}", self.node, self.why)
-    }
-}
-
-impl Slots {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.unreleased + self.out_of_service.len()
-    }
-
-    /// Whether taking the node takes no further one out of service.
-    pub fn has_own(&self, node: &str) -> bool {
-        self.to_be_taken.contains(node)
-    }
-}
 
 /// One pass over the nodes of a NodeOp that are not worked on.
 struct Pass<'a> {

@@ -22,7 +22,7 @@ use crate::{
         model::{failing::FailureSummary, intent::Intent},
         rollout::{
             not_taken::{Refused, Stopped},
-            slots::Slots,
+            out_of_service::Slots,
             targets::{self, NoTargets},
         },
     },
