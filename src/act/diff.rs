@@ -1,6 +1,12 @@
 //! What a write of a status sends: only what differs, so that a status of thousands of nodes is neither sent
 //! nor written out whole for one of them.
 
+use std::fmt::Debug;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
@@ -27,39 +33,40 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 }
 
 /// A status that has an entry for each node: thousands, of which a write changes a few.
-pub trait NodesStatus: Serialize + DeserializeOwned {
+pub trait NodesStatus: Clone + Default + PartialEq + Debug + Serialize + DeserializeOwned {
     fn nodes(&self) -> &NodeStatuses;
     fn nodes_mut(&mut self) -> &mut NodeStatuses;
-    /// The same, without its entries.
-    fn without_nodes(&self) -> Self;
-
-    /// The entries that differ from another version's: as they are there, and here.
-    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
-        match old {
-            Some(old) => self.nodes().changes(old.nodes()).collect(),
-            None => all(self.nodes()),
-        }
-    }
-
-    fn has_nodes(&self) -> bool {
-        !self.nodes().is_empty()
-    }
-
-    /// This one, with the entries that another version has, of which these are changed.
-    fn with(mut self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
-        self.nodes_mut().clone_from(nodes.nodes());
-        changed.into_iter().for_each(|(name, entry)| self.nodes_mut().insert(name, entry));
-        self
-    }
+    /// What this and a newer version do not both say, as each of them says it; without the entries.
+    fn apart(&self, new: &Self) -> (Self, Self);
+    /// All times in it, but for those in the entries.
+    fn times_mut(&mut self) -> impl Iterator<Item = &mut Time>;
 
     /// What a server has that was told to turn the version `old` into this one: no time in it is finer than
     /// it is written out.
-    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
-        let changed = self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)));
-        let changed = changed.map(|(name, entry)| Ok((name.clone(), read_back(entry)?)));
-        let changed = changed.collect::<serde_json::Result<_>>()?;
-        Ok(read_back(&self.without_nodes())?.with(self, changed))
+    fn as_written(&self, old: Option<&Self>) -> Self {
+        let mut written = self.clone();
+        for Change { name, old: _, new } in changes(old, self) {
+            let Some(mut entry) = new.cloned() else { continue };
+            entry.times_mut().for_each(cut);
+            written.nodes_mut().insert(name, entry);
+        }
+        written.times_mut().for_each(cut);
+        debug_assert!(is_read_back(&written), "{written:?}");
+        written
     }
+}
+
+/// What two versions of a status do not both say. It names all fields, so that none is forgotten.
+macro_rules! apart {
+    ($kind:ident, $old:expr, $new:expr, $($field:ident),+) => {{
+        let $kind { node_statuses: _, $($field),+ } = $new;
+        let (mut was, mut is) = ($kind::default(), $kind::default());
+        $(if $old.$field != *$field {
+            was.$field.clone_from(&$old.$field);
+            is.$field.clone_from($field);
+        })+
+        (was, is)
+    }};
 }
 
 impl NodesStatus for NodeOpStatus {
@@ -71,8 +78,16 @@ impl NodesStatus for NodeOpStatus {
         &mut self.node_statuses
     }
 
-    fn without_nodes(&self) -> Self {
-        Self::without_nodes(self)
+    #[rustfmt::skip]
+    fn apart(&self, new: &Self) -> (Self, Self) {
+        apart!(
+            NodeOpStatus, self, new,
+            phase, message, observed_generation, conditions, counts, image, images, release, last_updated
+        )
+    }
+
+    fn times_mut(&mut self) -> impl Iterator<Item = &mut Time> {
+        of_conditions(&mut self.conditions).chain(&mut self.last_updated)
     }
 }
 
@@ -85,25 +100,54 @@ impl NodesStatus for NodeOpUpgradeStatus {
         &mut self.node_statuses
     }
 
-    fn without_nodes(&self) -> Self {
-        Self::without_nodes(self)
+    #[rustfmt::skip]
+    fn apart(&self, new: &Self) -> (Self, Self) {
+        apart!(
+            NodeOpUpgradeStatus, self, new,
+            phase, node_op_name, node_op_uid, run, round, history, message, observed_generation, conditions,
+            counts, image, images, release, last_updated
+        )
+    }
+
+    fn times_mut(&mut self) -> impl Iterator<Item = &mut Time> {
+        let round = self.round.iter_mut().filter_map(|round| round.since.as_mut());
+        let history = self.history.iter_mut().filter_map(|run| run.finished_at.as_mut());
+        of_conditions(&mut self.conditions).chain(round).chain(history).chain(&mut self.last_updated)
     }
 }
 
-fn read_back<T: Serialize + DeserializeOwned>(value: &T) -> serde_json::Result<T> {
-    serde_json::from_value(serde_json::to_value(value)?)
+fn of_conditions(conditions: &mut [Condition]) -> impl Iterator<Item = &mut Time> {
+    conditions.iter_mut().map(|condition| &mut condition.last_transition_time)
+}
+
+/// Cuts a time as it is cut when it is written out.
+fn cut(Time(time): &mut Time) {
+    let second = time.as_second() - i64::from(time.subsec_nanosecond() < 0);
+    *time = Timestamp::from_second(second).unwrap_or(*time);
+}
+
+fn is_read_back<T: PartialEq + Serialize + DeserializeOwned>(value: &T) -> bool {
+    serde_json::to_value(value).and_then(serde_json::from_value::<T>).is_ok_and(|read| read == *value)
+}
+
+/// The entries that differ from another version's: as they are there, and here.
+fn changes<'a, S: NodesStatus>(old: Option<&'a S>, new: &'a S) -> Vec<Change<'a>> {
+    match old {
+        Some(old) => new.nodes().changes(old.nodes()).collect(),
+        None => all(new.nodes()),
+    }
 }
 
 fn all<'a>(nodes: impl IntoIterator<Item = (&'a String, &'a NodeStatus)>) -> Vec<Change<'a>> {
     nodes.into_iter().map(|(name, new)| Change { name, old: None, new: Some(new) }).collect()
 }
 
-/// The merge patch that turns the status `old` into `new`. Only entries that differ are written out.
+/// The merge patch that turns the status `old` into `new`. Only what differs is written out.
 pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Result<Option<Value>> {
-    let frame = |status: &S| serde_json::to_value(status.without_nodes());
-    let mut diff = merge_diff(&old.map_or_else(|| Ok(json!({})), frame)?, &frame(new)?);
+    let (was, is) = old.map_or_else(|| S::default().apart(new), |old| old.apart(new));
+    let mut diff = merge_diff(&serde_json::to_value(was)?, &serde_json::to_value(is)?);
     let mut nodes = Map::new();
-    for Change { name, old, new } in new.changes(old) {
+    for Change { name, old, new } in changes(old, new) {
         let change = match (old, new) {
             (_, None) => Some(Value::Null),
             (Some(old), Some(new)) => merge_diff(&serde_json::to_value(old)?, &serde_json::to_value(new)?),
@@ -112,7 +156,7 @@ pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Resu
         nodes.extend(change.map(|change| (name.clone(), change)));
     }
     if !nodes.is_empty() {
-        let nodes = if new.has_nodes() { Value::Object(nodes) } else { Value::Null };
+        let nodes = if !new.nodes().is_empty() { Value::Object(nodes) } else { Value::Null };
         diff.get_or_insert_with(|| json!({}))["nodeStatuses"] = nodes;
     }
     Ok(diff)
@@ -120,8 +164,13 @@ pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Resu
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt;
+
     use super::*;
-    use crate::api::nodeop::Phase;
+    use crate::api::{
+        nodeop::{NodeOp, Phase},
+        upgrade::NodeOpUpgrade,
+    };
 
     #[test]
     fn a_merge_diff_names_only_what_differs() {
@@ -161,7 +210,50 @@ mod tests {
             let expected = merge_diff(&whole(&old), &whole(&new));
             assert_eq!(status_diff(Some(&old), &new).unwrap(), expected, "{old:?} {new:?}");
             assert_eq!(status_diff(None, &new).unwrap(), merge_diff(&json!({}), &whole(&new)));
-            assert_eq!(new.as_written(Some(&old)).unwrap(), serde_json::from_value(whole(&new)).unwrap());
+            assert_eq!(new.as_written(Some(&old)), serde_json::from_value(whole(&new)).unwrap());
+        }
+    }
+    /// An object that has all fields of a schema, and in each time more than is written out of it.
+    fn full(schema: &Value, time: &str) -> Value {
+        let of = |schema: &Value| full(schema, time);
+        match (schema["type"].as_str(), schema["format"].as_str()) {
+            _ if schema["enum"].is_array() => schema["enum"][0].clone(),
+            (Some("object"), _) if schema["properties"].is_object() => {
+                let fields = schema["properties"].as_object().unwrap().iter();
+                fields.map(|(name, schema)| (name.clone(), of(schema))).collect()
+            }
+            (Some("object"), _) => json!({"n1": of(&schema["additionalProperties"])}),
+            (Some("array"), _) => json!([of(&schema["items"])]),
+            (Some("string"), Some("date-time")) => time.into(),
+            (Some("string"), _) => "text".into(),
+            (Some("integer"), _) => 1.into(),
+            (Some("boolean"), _) => true.into(),
+            other => panic!("{other:?}: {schema}"),
+        }
+    }
+
+    /// Each time that there is, and none that was forgotten here.
+    #[test]
+    fn what_was_written_is_what_is_read_again() {
+        fn of<S: NodesStatus>(crd: &impl Serialize, time: &str) -> usize {
+            let crd = serde_json::to_value(crd).unwrap();
+            let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+            let new: S = serde_json::from_value(full(schema, time)).unwrap();
+            let text = serde_json::to_string(&new).unwrap();
+            assert!(!new.nodes().is_empty() && !is_read_back(&new));
+            let read: S = serde_json::from_str(&text).unwrap();
+            assert_eq!(new.as_written(None), read);
+            assert_eq!(new.as_written(Some(&S::default())), read);
+            assert_eq!(status_diff(Some(&new), &new).unwrap(), None);
+            assert_eq!(status_diff(None, &new).unwrap(), Some(serde_json::to_value(&new).unwrap()));
+            text.matches(&time[..10]).count()
+        }
+        for time in ["2026-05-28T20:26:40.999999999Z", "1969-12-31T23:59:58.5Z"] {
+            let (ops, upgrades) = (
+                of::<NodeOpStatus>(&NodeOp::crd(), time),
+                of::<NodeOpUpgradeStatus>(&NodeOpUpgrade::crd(), time),
+            );
+            assert!(ops > 8 && upgrades > ops, "{ops} {upgrades}");
         }
     }
 }

@@ -144,6 +144,20 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// All times in it.
+    pub fn times_mut(&mut self) -> impl Iterator<Item = &mut Time> {
+        let times = [
+            &mut self.last_updated,
+            &mut self.drain_started_at,
+            &mut self.blocked_since,
+            &mut self.detaching_since,
+            &mut self.waiter_since,
+            &mut self.deadline,
+            &mut self.since,
+        ];
+        times.into_iter().flatten()
+    }
+
     /// Bytes of all that stands here, but for the message and what is as long for every node.
     pub fn bytes_beside_message(&self) -> usize {
         let Self {

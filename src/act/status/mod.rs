@@ -71,10 +71,10 @@ impl Actor {
         let old = object.status();
         let Some(diff) = status_diff(old, new)? else { return Ok(None) };
         let mut written = object.clone();
-        *written.status_mut() = Some(new.as_written(old)?);
-        let patch = Patch::Merge(
-            json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}),
-        );
+        *written.status_mut() = Some(new.as_written(old));
+        let mut patch = json!({"metadata": {"resourceVersion": object.meta().resource_version}});
+        patch["status"] = diff;
+        let patch = Patch::Merge(patch);
         let (api, name) = (self.api::<K>(&object.namespace().unwrap_or_default()), object.name_any());
         let strict = PatchParams { field_validation: Some(ValidationDirective::Strict), ..params() };
         let mut request =

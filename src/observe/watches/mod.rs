@@ -26,6 +26,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use self::versions::Ours;
 use super::{
     Caches, Observer, Work,
     cache::{Cache, Observed, WentBack},
@@ -38,7 +39,7 @@ use crate::api::{
 /// Objects in a page of a list. How large they may be is the client's part, which asks for one at a time where
 /// a page of so many is too large.
 const PAGE: u32 = 50;
-/// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte,
+/// NodeOps, or NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte,
 /// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
@@ -156,14 +157,8 @@ impl Observer {
                 |caches| Some(&mut caches.nodes),
                 |node| view::node(&node),
             ),
-            self.spawn_ops(count, Api::<NodeOp>::all(client.clone())),
-            self.spawn(
-                count,
-                Api::<NodeOpUpgrade>::all(client.clone()),
-                config().page_size(WHOLE_PAGE),
-                |caches| Some(&mut caches.upgrades),
-                trim::upgrade,
-            ),
+            self.spawn_ours(count, Api::<NodeOp>::all(client.clone())),
+            self.spawn_ours(count, Api::<NodeOpUpgrade>::all(client.clone())),
             self.spawn(
                 count,
                 facts,
@@ -281,13 +276,13 @@ impl Observer {
         })
     }
 
-    fn spawn_ops(&self, count: &mut u64, api: Api<NodeOp>) -> JoinHandle<()> {
+    fn spawn_ours<K: Ours>(&self, count: &mut u64, api: Api<K>) -> JoinHandle<()> {
         *count += 1;
         let number = *count;
-        self.lock().ops.fill_by(number);
-        let (this, stream) = (self.clone(), self.ops(api, number));
+        K::cache(&mut self.lock()).fill_by(number);
+        let (this, stream) = (self.clone(), self.versions(api, number));
         tokio::spawn(async move {
-            this.feed("NodeOp", number, stream, |caches| Some(&mut caches.ops), trim::nodeop).await;
+            this.feed(&K::kind(&()), number, stream, |caches| Some(K::cache(caches)), K::kept).await;
         })
     }
 

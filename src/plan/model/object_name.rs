@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::api::hash::digits;
+use crate::api::{hash::digits, names::cut};
 
 /// Longest DNS label.
 const MAX: usize = 63;
@@ -20,14 +20,20 @@ fn hash(parts: &[&str]) -> String {
 }
 
 /// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.
-fn readable(text: &str, max: usize) -> String {
+fn readable(text: &str, max: usize) -> Cow<'_, str> {
+    let stays = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     // Names of objects are of small letters: of them no copy is made.
-    let is_small = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    let lower = if is_small { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) };
-    let mapped: String =
-        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
-    let trimmed = mapped.trim_matches('-');
-    trimmed[..trimmed.len().min(max)].trim_matches('-').to_owned()
+    if text.bytes().all(stays) {
+        return Cow::Borrowed(within(text, max));
+    }
+    let mapped = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    let mapped: String = text.to_lowercase().chars().map(mapped).collect();
+    Cow::Owned(within(&mapped, max).to_owned())
+}
+
+/// As much of it as there is room for, without dashes at its ends.
+fn within(text: &str, max: usize) -> &str {
+    cut(text.trim_matches('-'), max).trim_matches('-')
 }
 
 /// Name of an object made for one NodeOp on one node. `kind` is `""` for the Job, else a word like `reboot`.
@@ -47,11 +53,15 @@ fn joined(name: &str, node: &str, tail: &str) -> String {
     let room = MAX - tail.len() - 2;
     let node = readable(node, room / 2);
     let name = readable(name, room - node.len());
-    let parts: Vec<&str> =
-        [name.as_str(), node.as_str(), tail].into_iter().filter(|part| !part.is_empty()).collect();
-    let joined = parts.join("-");
+    let mut joined = String::with_capacity(MAX);
+    for part in [&*name, &*node, tail].into_iter().filter(|part| !part.is_empty()) {
+        if !joined.is_empty() {
+            joined.push('-');
+        }
+        joined.push_str(part);
+    }
     // A label that starts with a digit is fine since RFC 1123.
-    joined.trim_matches('-').to_owned()
+    joined
 }
 
 /// Under how many names an operation makes an object on a node at most, where those before are somebody
@@ -80,6 +90,24 @@ pub fn accounts(op: (&str, &str), node: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_name_what_may_stand_in_a_label_is_kept() {
+        for (text, max, kept) in [
+            ("edge-01", 63, "edge-01"),
+            ("edge-01", 5, "edge"),
+            ("-edge--01-", 63, "edge--01"),
+            ("edge.example.com", 9, "edge-exam"),
+            ("edge.example.com", 5, "edge"),
+            ("Edge_ÄÖ.1", 63, "edge----1"),
+            ("İx", 63, "i-x"),
+            ("---", 63, ""),
+            ("", 63, ""),
+            ("edge", 0, ""),
+        ] {
+            assert_eq!(readable(text, max), kept, "{text}");
+        }
+    }
 
     fn valid(name: &str) -> bool {
         let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());

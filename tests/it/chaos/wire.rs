@@ -17,7 +17,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Frame},
 };
-use kairos_sim::{InProcess, server::http::Body, watch};
+use kairos_sim::{InProcess, meter, server::http::Body, watch};
 use kube::client::Body as Sent;
 use tokio::{
     sync::oneshot,
@@ -354,7 +354,7 @@ impl Service<Request<Sent>> for Wire {
             let fate = this.decide(&request);
             let (tell, told) = oneshot::channel();
             let alive = this.alive.subscribe();
-            tokio::spawn(async move {
+            tokio::spawn(meter::metered(async move {
                 if let Some(answer) = this.carry(request, fate).await {
                     // Its sender may have given up, or may be gone.
                     let _ = tell.send(answer);
@@ -362,7 +362,7 @@ impl Service<Request<Sent>> for Wire {
                     // Held, so that the connection seems to stand.
                     tell_nothing(tell).await;
                 }
-            });
+            }));
             match told.await {
                 Ok(answer) if *alive.borrow() => answer,
                 _ => std::future::pending().await,

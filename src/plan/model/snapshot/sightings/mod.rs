@@ -7,17 +7,23 @@
 
 mod arrivals;
 mod candidates;
+mod in_order;
 mod members;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use self::{arrivals::Arrivals, candidates::Candidates, members::Members};
+use self::{
+    arrivals::Arrivals,
+    candidates::Candidates,
+    in_order::{InOrder, sorted},
+    members::Members,
+};
 pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
 use crate::{
     api::{
@@ -139,16 +145,17 @@ impl Sightings {
         let of_operations =
             || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
-        let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
+        let there = sorted(pods().map(|pod| &*pod.uid));
         keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
         renew(&mut self.silent, pods().filter(|pod| pod.is_silent()).map(|pod| &*pod.uid), now);
-        self.checks.retain(|uid, _| there.contains(&**uid));
+        let mut pods_there = InOrder(&there);
+        self.checks.retain(|uid, _| pods_there.has_text(uid));
         for pod in pods().filter(|pod| pod.role == Role::Preflight && pod.has_begun()) {
             if !self.checks.contains_key(&pod.uid) {
                 self.checks.insert(pod.uid.clone(), now);
             }
         }
-        renew_all(&mut self.pods, there, now);
+        renew_all(&mut self.pods, &there, now);
         renew_runs(&mut self.runs, pods().flat_map(runs), now);
     }
 
@@ -159,7 +166,7 @@ impl Sightings {
         renew(&mut self.jobs, let_go.map(|job| &*job.uid), now);
         let failed = snapshot.jobs.open().filter(|job| job.state.is_failure());
         renew(&mut self.failed, failed.map(|job| &*job.uid), now);
-        let there = snapshot.jobs.open().map(|job| &*job.uid).collect();
+        let there = sorted(snapshot.jobs.open().map(|job| &*job.uid));
         let fresh = snapshot.jobs.open().filter(|job| job.suspended && job.started_at.is_none());
         keep(&mut self.made, &there, fresh.map(|job| &*job.uid));
     }
@@ -209,14 +216,15 @@ impl Sightings {
 /// Keeps the times of what is still there, and dates what is new. Nearly all was there before, and of that
 /// nothing is copied.
 fn renew<'a>(times: &mut BTreeMap<String, Timestamp>, there: impl Iterator<Item = &'a str>, now: Timestamp) {
-    renew_all(times, there.collect(), now);
+    renew_all(times, &sorted(there), now);
 }
 
-fn renew_all(times: &mut BTreeMap<String, Timestamp>, there: HashSet<&str>, now: Timestamp) {
-    times.retain(|key, _| there.contains(key.as_str()));
+fn renew_all(times: &mut BTreeMap<String, Timestamp>, there: &[&str], now: Timestamp) {
+    let mut in_order = InOrder(there);
+    times.retain(|key, _| in_order.has_text(key));
     // What is kept is there, so if it is as many, it is all.
     if times.len() < there.len() {
-        let new: Vec<&str> = there.into_iter().filter(|key| !times.contains_key(*key)).collect();
+        let new: Vec<&str> = there.iter().copied().filter(|key| !times.contains_key(*key)).collect();
         times.extend(new.into_iter().map(|key| (key.to_owned(), now)));
     }
 }
@@ -227,8 +235,9 @@ fn renew_runs<'a>(
     there: impl Iterator<Item = RunOf<'a>>,
     now: Timestamp,
 ) {
-    let there: HashSet<RunOf<'_>> = there.collect();
-    times.retain(|(uid, name, restarts), _| there.contains(&(uid.as_str(), name.as_str(), *restarts)));
+    let there = sorted(there);
+    let mut in_order = InOrder(&there);
+    times.retain(|(uid, name, restarts), _| in_order.has(|run| run.cmp(&(uid.as_str(), name, *restarts))));
     if times.len() < there.len() {
         for (uid, name, restarts) in there {
             times.entry((uid.to_owned(), name.to_owned(), restarts)).or_insert(now);
@@ -237,8 +246,9 @@ fn renew_runs<'a>(
 }
 
 /// Keeps those that are still there, and notes those of which it is seen now.
-fn keep<'a>(seen: &mut BTreeSet<String>, there: &HashSet<&str>, now: impl Iterator<Item = &'a str>) {
-    seen.retain(|uid| there.contains(uid.as_str()));
+fn keep<'a>(seen: &mut BTreeSet<String>, there: &[&str], now: impl Iterator<Item = &'a str>) {
+    let mut in_order = InOrder(there);
+    seen.retain(|uid| in_order.has_text(uid));
     for uid in now {
         if !seen.contains(uid) {
             seen.insert(uid.to_owned());
