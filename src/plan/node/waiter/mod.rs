@@ -77,8 +77,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
         return vanished(ctx, key, attempt).unwrap_or_else(|| make(ctx, name, job, attempt));
     };
     if !pod.is_of(&ctx.op.id) {
-        // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
-        return next_attempt(ctx, &not_ours(pod), attempt, false).into();
+        return under_another_name(ctx, attempt).into();
     }
     if !pod.is_active() {
         return lost(ctx, pod, attempt, room);
@@ -273,6 +272,16 @@ fn next_attempt(ctx: &NodeContext<'_>, why: &str, attempt: i32, anew: bool) -> W
         let wanted_since = if anew { Some(now.into()) } else { work.waiter.wanted_since };
         let attempt = Some(attempt.saturating_add(1));
         work.waiter = WaiterRecord { attempt, lost_at: Some(now.into()), wanted_since };
+    }))
+}
+
+/// Somebody else's pod stands in the name, and in nothing else. No waiter of ours was lost, so the next name
+/// is taken at once, and its waiter has the whole time. The names can be computed by whoever has the
+/// credentials of another node and knows the NodeOp's UID: however many he takes, he cannot fail this one.
+fn under_another_name(ctx: &NodeContext<'_>, attempt: i32) -> Waiter {
+    Waiter::Decided(ctx.record(|work| {
+        let (attempt, wanted_since) = (Some(attempt.saturating_add(1)), Some(ctx.snapshot.now.into()));
+        work.waiter = WaiterRecord { attempt, lost_at: None, wanted_since };
     }))
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     api::nodeop::Phase,
     plan::{
-        model::action::Plan,
+        model::{action::Plan, snapshot::Owner},
         node::fixtures::{World, at},
     },
 };
@@ -181,4 +181,19 @@ fn a_waiter_that_has_not_said_yet_in_which_boot_it_is_is_waited_for() {
     }
     world.pass(4_122);
     assert!(world.entry().given_up.is_some(), "{:?}", world.entry());
+}
+
+/// Whoever has the credentials of another node, and has seen the NodeOp's UID there, can compute the names.
+#[test]
+fn however_many_names_of_waiters_somebody_takes_the_node_does_not_fail() {
+    const TAKEN: i32 = 60;
+    let mut world = draining();
+    for attempt in 0..TAKEN {
+        let theirs = PodView { owner: Owner::default(), role: Role::Stranger, ..world.waiter(attempt) };
+        world.put(theirs);
+    }
+    let made = (1..100).find(|second| makes_waiter(&world.pass(*second)));
+    assert_eq!((made, attempt(&world)), (Some(i64::from(TAKEN) + 1), TAKEN), "{:?}", world.entry());
+    world.pass(95);
+    assert_eq!(world.entry().phase, Phase::Running, "it has the whole time: {:?}", world.entry());
 }
