@@ -3,10 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
@@ -29,6 +31,10 @@ const MAX_SENTINEL: u64 = 64 * 1024;
 /// deadlines of hours), and files of a week are no burden. By the age of a file as its own disk tells it; a
 /// clock that jumps back keeps files.
 const SWEEP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long the note that a reboot is asked for may take to be written. A disk that hangs must not keep the
+/// reboot from being asked for, which may be what brings the disk back.
+const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The state directory of a node and the Job that a waiter cares for.
 #[derive(Clone, Debug)]
@@ -97,8 +103,8 @@ impl StateDir {
     /// Writes down that the reboot which this sentinel asks for is asked of the init that was started then.
     pub fn note_asked(&self, sentinel: &Sentinel, init: &str) -> Result<()> {
         let (job_uid, boot) = (sentinel.job_uid.clone(), sentinel.boot.clone());
-        let asked = serde_json::to_vec(&Asked { job_uid, boot, init: init.into() })?;
-        files::write_atomic(&self.asked(), &asked, 0o644)
+        let (asked, path) = (serde_json::to_vec(&Asked { job_uid, boot, init: init.into() })?, self.asked());
+        within(NOTED_WITHIN, move || files::write_atomic(&path, &asked, 0o644))
     }
 
     /// When the init was started that was asked for the reboot which this sentinel asks for, if any was.
@@ -168,6 +174,15 @@ fn names_an_old_boot(path: &Path, boot: &str) -> bool {
     record.is_some_and(|record| record.boot != boot)
 }
 
+/// Does this, for at most so long. What takes longer goes on in a thread of its own, which ends with the
+/// process.
+fn within(limit: Duration, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let (tell, done) = mpsc::channel();
+    thread::Builder::new().spawn(move || drop(tell.send(work()))).context("starting a thread")?;
+    let late = || anyhow!("the disk did not take it within {} s", limit.as_secs());
+    done.recv_timeout(limit).unwrap_or_else(|_| Err(late()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +203,21 @@ mod tests {
         fs::write(&path, text).unwrap();
         let time = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
         fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_nothing_up() {
+        let hangs = || {
+            within(Duration::ZERO, || {
+                loop {
+                    thread::park()
+                }
+            })
+        };
+        assert_eq!(hangs().unwrap_err().to_string(), "the disk did not take it within 0 s");
+        let fails = within(NOTED_WITHIN, || Err(anyhow!("no space left on device")));
+        assert_eq!(fails.unwrap_err().to_string(), "no space left on device");
+        assert!(within(NOTED_WITHIN, || Ok(())).is_ok());
     }
 
     #[test]

@@ -259,11 +259,15 @@ impl PodView {
     /// it. Of a pod that a kubelet has not taken up no container is known.
     fn stands_still(&self) -> bool {
         let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
-        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
         self.is_active()
             && !self.waits_for_lock()
-            && (self.containers.is_empty() || self.containers.iter().any(awaited))
+            && (self.containers.is_empty() || self.awaits_its_container())
             && !self.containers.iter().any(working)
+    }
+
+    /// Whether the container that carries the operation out is still to start, or to start again.
+    pub fn awaits_its_container(&self) -> bool {
+        self.containers.iter().any(|it| it.carries_out() && it.waits())
     }
 
     /// Whether it stands still, and its kubelet does not say in its status what keeps it. That stands in Events

@@ -5,9 +5,12 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::nodeop::Phase,
+    api::{names::container, nodeop::Phase},
     plan::{
-        model::{action::Plan, snapshot::Owner},
+        model::{
+            action::Plan,
+            snapshot::{ContainerState, ContainerView, Owner},
+        },
         node::fixtures::{World, at},
     },
 };
@@ -150,6 +153,18 @@ fn a_node_whose_pods_read_another_boot_id_than_its_kubelet_is_failed_untouched()
         "{:?}",
         out.actions
     );
+}
+
+/// The node has booted by itself, and its network is not there for minutes: no container starts.
+#[test]
+fn a_waiter_whose_container_has_not_started_again_reads_no_other_boot_id() {
+    let mut world = draining();
+    let state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    let containers = vec![ContainerView::new(container::REBOOT, state)];
+    world.put(PodView { waits_in: Some("before".into()), containers, ..standing(&world) });
+    world.pass(1);
+    world.pass(1_000);
+    assert_eq!((world.entry().phase, world.entry().given_up), (Phase::Running, None));
 }
 
 /// The node has booted by itself, and its kubelet tells so before it has started the waiter again.

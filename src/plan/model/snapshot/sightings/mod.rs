@@ -195,7 +195,9 @@ impl Sightings {
                     // is there.
                     let ready = snapshot.nodes.get(node).filter(|node| node.ready);
                     let told = ready.map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
-                    let reads = pod.waits_in.as_ref().filter(|reads| told.is_some_and(|told| told != *reads));
+                    // Nor has one read anything of a boot in which its container has not been started again.
+                    let reads = pod.waits_in.as_ref().filter(|_| !pod.awaits_its_container());
+                    let reads = reads.filter(|reads| told.is_some_and(|told| told != *reads));
                     let apart = reads.map(|_| since.unwrap_or(snapshot.now));
                     Some(Stood { name: pod.name.clone(), until: None, apart })
                 }

@@ -179,13 +179,7 @@ fn a_strangers_pod_under_the_waiters_name_is_passed_by() {
     world.put(stranger);
     world.pass(0);
     assert_eq!(world.entry().attempt, Some(1));
-    world.pass(1);
-    let message = world.entry().message.unwrap_or_default();
-    assert!(
-        message.contains("1 was lost, the last one because a pod ns/") && message.contains("not ours"),
-        "{message}"
-    );
-    let out = world.pass(30);
+    let out = world.pass(1);
     assert!(makes_waiter(&out) && !ends_waiter(&out), "{:?}", out.actions);
 }
 
