@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use anyhow::Context;
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -25,6 +25,13 @@ use crate::{
 
 pub(super) fn namespace(op: &NodeOp) -> &str {
     op.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+/// Whether an object that a deletion answers with is there still. What goes at once is shown as it was when it
+/// went: told to end, with no time left, and kept by nobody.
+fn has_still_to_end(meta: &ObjectMeta) -> bool {
+    let kept = meta.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
+    meta.deletion_timestamp.is_some() && (kept || meta.deletion_grace_period_seconds != Some(0))
 }
 
 fn labelled(op: &str) -> serde_json::Value {
@@ -198,9 +205,7 @@ impl Actor {
         params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
             Err(error) if is_gone(&error) => Ok(None),
-            answer => {
-                answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some()))
-            }
+            answer => answer.map(|answer| answer.left().filter(|left| has_still_to_end(left.meta()))),
         }
     }
 }

@@ -12,7 +12,9 @@ use hyper::{Request, Response, StatusCode, Uri};
 use kube::{Client, client::Body};
 use tokio::time::sleep;
 
-const ONE_OBJECT: &str = "limit=1";
+/// Objects in a page, where a page of more of them is too large. Several steps: of middling objects each page
+/// would else be read in vain before each single one of them.
+const FEWER: [u32; 2] = [6, 1];
 /// Before each further try.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
@@ -36,14 +38,21 @@ fn passes(code: StatusCode) -> bool {
     code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// The same request for one object alone, if it is for a page of several ones. The page that follows is again
-/// as large as whoever asks wants it: that is in his requests, and not in where the list stands.
-pub fn of_one_object(request: &Request<Body>) -> Option<Request<Body>> {
-    let query = request.uri().query()?;
-    let several = |part: &&str| part.starts_with("limit=") && *part != ONE_OBJECT;
-    query.split('&').find(several)?;
-    let query = query.split('&').map(|part| if several(&part) { ONE_OBJECT } else { part });
-    let path = format!("{}?{}", request.uri().path(), query.collect::<Vec<_>>().join("&"));
+/// The same request for fewer and fewer objects, in the end for one alone, if it is for a page of several ones.
+/// The page that follows is again as large as whoever asks wants it: that is in his requests, and not in where
+/// the list stands.
+pub fn smaller(request: &Request<Body>) -> Vec<Request<Body>> {
+    let query = request.uri().query().unwrap_or_default();
+    let asked = query.split('&').find_map(|part| part.strip_prefix("limit="));
+    let Some(limit) = asked.and_then(|asked| asked.parse::<u32>().ok()) else { return Vec::new() };
+    FEWER.into_iter().filter(|fewer| *fewer < limit).filter_map(|fewer| of(request, fewer)).collect()
+}
+
+/// The same request for at most so many objects.
+fn of(request: &Request<Body>, limit: u32) -> Option<Request<Body>> {
+    let query = request.uri().query()?.split('&');
+    let part = |part: &str| if part.starts_with("limit=") { format!("limit={limit}") } else { part.into() };
+    let path = format!("{}?{}", request.uri().path(), query.map(part).collect::<Vec<_>>().join("&"));
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query = Some(path.parse().ok()?);
     let mut request = same(request);

@@ -50,19 +50,22 @@ pub async fn answer(
     let is_dry_run = |question: &Question| matches!(question, Question::Admission(..));
     let (dry_runs, reads): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_dry_run);
     // As many as go at once are begun however long the reads take, or they would never be.
-    let in_time = stream::iter(dry_runs.into_iter().enumerate())
+    let timely = stream::iter(dry_runs.into_iter().enumerate())
         .take_while(|(number, _)| ready(*number < AT_ONCE || Instant::now() < until))
         .map(|(_, question)| question);
-    let answers = stream::iter(reads).chain(in_time).map(|question| async move {
+    let answers = stream::iter(reads).chain(timely).map(|question| async move {
         let answer = one(actor, observer, snapshot, attachments, &question);
-        let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
         let answer = match question {
+            Question::Op(_) | Question::Node(_) | Question::Pod(_) => in_time(answer).await,
             // They are found out by several requests, of which each has a limit of its own.
             Question::Admission(..)
             | Question::AllNodeOps
             | Question::OwnedWorkload(_)
-            | Question::Volumes(_) => answer.await,
-            _ => timeout(REQUEST_TIMEOUT, answer).await.with_context(late).flatten(),
+            | Question::Volumes(_)
+            | Question::Job(_)
+            | Question::PodEvents { .. }
+            | Question::OtherReplica(_)
+            | Question::ControlPlanePods(_) => answer.await,
         };
         (question, answer)
     });
@@ -102,7 +105,7 @@ async fn one(
             Api::<Node>::all(client.clone()).get_opt(name).await?.map(|node| LiveObject::Node(Box::new(node)))
         }
         Question::Job((namespace, name)) => {
-            let job = Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            let job = in_time(Api::<Job>::namespaced(client.clone(), namespace).get_opt(name)).await?;
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
             let uid = job.as_ref().filter(|job| is_of_ours(job)).and_then(|job| job.metadata.uid.as_deref());
@@ -158,6 +161,15 @@ async fn one(
 /// Objects in a page of a live list.
 const PAGE: u32 = 50;
 
+/// A request, for which the API server has some time.
+async fn in_time<T, E>(request: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
+where
+    E: Into<anyhow::Error>,
+{
+    let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
+    timeout(REQUEST_TIMEOUT, request).await.with_context(late)?.map_err(Into::into)
+}
+
 /// Reads a list page by page, each of which has its own time to be answered.
 async fn each<K>(api: &Api<K>, params: &ListParams, mut take: impl FnMut(K)) -> anyhow::Result<()>
 where
@@ -165,8 +177,7 @@ where
 {
     let mut page = params.clone().limit(PAGE);
     loop {
-        let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
-        let list = timeout(REQUEST_TIMEOUT, api.list(&page)).await.with_context(late)??;
+        let list = in_time(api.list(&page)).await?;
         list.items.into_iter().for_each(&mut take);
         match pages::after(page, list.metadata) {
             Some(next) => page = next,
@@ -216,7 +227,7 @@ async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::
     let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::NotFound) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
-    let own = api.get(name).await.context("reading our own pod")?;
+    let own = in_time(api.get(name)).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::NotFound) };
     let mut answer = Answer::NotFound;
     each(&api, &ListParams::default(), |pod| {
@@ -236,11 +247,16 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
     there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// What the newest Event about a pod says, of whichever type: a warning that another one follows has passed.
+/// What the newest Event about a pod says. A warning has passed once its kubelet says that it has gone further.
 async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
     let params = ListParams::default().fields(&format!("regarding.uid={uid}"));
     let (api, mut last) = (Api::<Event>::namespaced(client.clone(), namespace), None);
-    each(&api, &params, |event| last = newer(last.take(), event)).await.context("listing its Events")?;
+    let take = |event: Event| {
+        if tells(&event) {
+            last = newer(last.take(), event);
+        }
+    };
+    each(&api, &params, take).await.context("listing its Events")?;
     Ok(told(last))
 }
 
@@ -255,6 +271,15 @@ fn newer(known: Option<Event>, event: Event) -> Option<Event> {
 const WARNING: &str = "Warning";
 /// The reason of the Event by which a kubelet says that it has a runtime pull an image.
 const PULLING: &str = "Pulling";
+/// Those by which it says that it has gone further. `SandboxChanged` is not one of them: it comes before each
+/// try for a network that is not there, and the warning only when the try has failed.
+const PROGRESS: [&str; 4] = [PULLING, "Pulled", "Created", "Started"];
+
+/// Whether it tells how the pod stands now.
+fn tells(event: &Event) -> bool {
+    let further = event.reason.as_deref().is_some_and(|reason| PROGRESS.contains(&reason));
+    further || event.type_.as_deref() == Some(WARNING)
+}
 
 fn told(last: Option<Event>) -> Answer {
     let Some(Event { metadata, type_, reason, note }) = last else { return Answer::Found };

@@ -96,7 +96,7 @@ pub const OPERATOR: &[Grant] = &[
         &["nodeops"],
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
-    grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["get", "list", "watch"]),
+    grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["list", "watch"]),
     grant("What came of it.", names::GROUP, &["nodeops/status", "nodeopupgrades/status"], &["patch"]),
     grant(
         "A NodeOp holds up the deletion of its NodeOpUpgrade; asked for where OwnerReferencesPermissionEnforcement is on.",

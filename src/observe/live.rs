@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use super::{
     Caches,
     cache::{Version, WentBack},
-    trim, view, watches,
+    trim, view,
+    watches::unselected::selects_work,
 };
 use crate::{
     api::{job::Job, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
@@ -67,7 +68,7 @@ impl Caches {
             LiveObject::Job(job) => {
                 let (version, view) = (view::version(&job.metadata), view::job(&job));
                 let Some(work) = self.work.get_mut(&version.key.0) else { return false };
-                if watches::selects_work(&job.metadata) {
+                if selects_work(&job.metadata) {
                     work.jobs.apply(version, view)
                 } else {
                     work.jobs.found_unselected(version, view)
@@ -77,7 +78,7 @@ impl Caches {
                 let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
                 match self.work.get_mut(&version.key.0) {
                     _ if view.role == Role::Facts => self.facts.apply(version, view),
-                    Some(work) if watches::selects_work(&pod.metadata) => work.pods.apply(version, view),
+                    Some(work) if selects_work(&pod.metadata) => work.pods.apply(version, view),
                     Some(work) => work.pods.found_unselected(version, view),
                     // Somebody else's, under the name of a pod that was to read facts.
                     None if version.key.0 == self.own => self.facts.apply(version, view),

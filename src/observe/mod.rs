@@ -73,13 +73,6 @@ struct Work {
     pods: Cache<PodView>,
 }
 
-impl Work {
-    fn forget_unselected(&mut self) {
-        self.jobs.forget_unselected();
-        self.pods.forget_unselected();
-    }
-}
-
 impl Caches {
     /// The namespaces whose Jobs and pods concern us: those with NodeOps, and those of NodeOps that still
     /// hold a node.
@@ -90,6 +83,15 @@ impl Caches {
         let shown = self.shown.nodes.holding_namespaces().map(String::as_str);
         let news = self.nodes.changed().flat_map(|node| node.held_by()).map(|of| of.namespace.as_str());
         ops.chain(shown).chain(news).collect()
+    }
+
+    /// What no watch tells of: as what asks for each.
+    fn unselected(&self) -> Vec<Question> {
+        let of = |work: &Work| {
+            let jobs = work.jobs.unselected_keys().cloned().map(Question::Job);
+            jobs.chain(work.pods.unselected_keys().cloned().map(Question::Pod)).collect::<Vec<_>>()
+        };
+        self.work.values().flat_map(of).collect()
     }
 
     fn ready(&self) -> bool {
@@ -300,9 +302,6 @@ impl Observer {
         let mut caches = self.lock();
         if !caches.ready() {
             return None;
-        }
-        if answers.is_empty() {
-            caches.work.values_mut().for_each(Work::forget_unselected);
         }
         let mut snapshot = Snapshot {
             now,

@@ -1,7 +1,7 @@
 //! The label by which Jobs and pods of ours are watched is put back where somebody has taken it away.
 //!
 //! `kubectl label --all` may take it off, or a policy that cleans up. Nothing that happens to such an object is
-//! told from then on; it is found by reads alone, see `Snapshot::unselected`. Only what is ours by its owner
+//! told from then on; it is found by reads alone, see `observe::watches::unselected`. Only what is ours by its owner
 //! and by its name gets it back: the label of anybody else's object is not our business.
 
 use super::model::{

@@ -3,7 +3,7 @@
 //! How large an object is that we read, somebody else decides: whoever may make pods, or has the credentials
 //! of a node. It may be a megabyte and a half, of which each `<` is six characters in JSON, and the client
 //! has an answer in memory twice before it is parsed. So no page of a list is larger than [`PAGE`] bytes, unless
-//! one object is: a larger one is given up half-way and asked for one object at a time. And this bounds what
+//! one object is: a larger one is given up half-way and asked for a few objects at a time, or one. And this bounds what
 //! all requests together bring, whoever asks and of however many nodes: of each answer the first [`FREE`]
 //! bytes are read in any case, and what is beyond them of one answer alone: the others wait in the network,
 //! and with the server. In a watch, each event counts as an answer, and a large one is its last:
@@ -81,17 +81,18 @@ impl Service<Request<Body>> for LargeAnswers {
         let is_watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
         let counts = *request.method() == Method::GET && is_of_strangers(request.uri().path());
         let place = counts.then_some(place);
-        let one_object = list_pages::of_one_object(&request).filter(|_| counts && !is_watch);
+        let smaller = if counts && !is_watch { list_pages::smaller(&request) } else { Vec::new() };
         Box::pin(async move {
-            let mut answer = list_pages::send(&client, request)
-                .await?
-                .map(|body| Answer::new(body, is_watch, place.clone()));
-            let Some(one_object) = one_object else { return Ok(answer) };
-            if answer.body_mut().read_ahead().await? {
-                return Ok(answer);
+            let answer = |body| Answer::new(body, is_watch, place.clone());
+            let mut request = request;
+            for next in smaller {
+                let mut page = list_pages::send(&client, request).await?.map(answer);
+                if page.body_mut().read_ahead().await? {
+                    return Ok(page);
+                }
+                request = next;
             }
-            drop(answer);
-            Ok(list_pages::send(&client, one_object).await?.map(|body| Answer::new(body, false, place)))
+            Ok(list_pages::send(&client, request).await?.map(answer))
         })
     }
 }
@@ -144,6 +145,8 @@ impl Answer {
         while let Some(frame) = self.frame().await {
             ahead.extend(frame?.into_data());
             if self.bytes > PAGE {
+                // Nobody is going to parse it.
+                self.has = None;
                 return Ok(false);
             }
         }

@@ -71,8 +71,8 @@ pub struct Cache<V> {
     finished_at: Option<Instant>,
     /// The last version that each object that has gone can have had, as far as we know.
     tombstones: BTreeMap<Key, u64>,
-    /// What the watch does not select, as the last plan that asked has seen it, see [`unselected`].
-    unselected: BTreeMap<Key, Arc<V>>,
+    /// What the watch does not tell of, see [`unselected`].
+    unselected: BTreeSet<Key>,
     /// When the list that is still coming in was asked for, and the keys seen in it.
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
@@ -109,7 +109,7 @@ impl<V> Default for Cache<V> {
             finished: FinishedOps::default(),
             finished_at: None,
             tombstones: BTreeMap::new(),
-            unselected: BTreeMap::new(),
+            unselected: BTreeSet::new(),
             listing: None,
             ready: false,
             broken: None,
@@ -237,6 +237,7 @@ impl<V> Cache<V> {
             // still has to show it.
             let recorded = self.finished.iter().map(FinishedOp::key);
             let gone = self.entries.keys().cloned().chain(recorded).filter(|key| !listing.contains(key));
+            let gone = gone.filter(|key| !self.unselected.contains(key));
             for key in gone.collect::<Vec<_>>() {
                 self.entries.remove(&key);
                 self.finished.remove(&key);
@@ -299,16 +300,16 @@ impl<V> Cache<V> {
     /// and is there.
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
         let last: Option<u64> = last.and_then(|last| last.parse().ok());
-        if last.is_some() && self.unselected.contains_key(key) && self.kept_version(key) >= last {
+        if last.is_some() && self.unselected.contains(key) && self.kept_version(key) >= last {
             return false;
         }
-        self.unselected.remove(key);
         let whole = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
         let recorded = self.finished.get(key).is_some_and(|record| uid.is_none_or(|uid| record.is(uid)));
         let there = whole || recorded;
         if !there && self.contains(key) {
             return false;
         }
+        self.unselected.remove(key);
         let entry = self.entries.remove(key).and_then(|entry| entry.version);
         let removed = self.finished.remove(key).map(|record| record.version()).max(entry);
         if there {
@@ -354,6 +355,7 @@ impl<V> Cache<V> {
 
     /// Does not keep an object any more that is still there. A later version of it comes in again.
     pub fn forget(&mut self, key: &Key) {
+        self.unselected.remove(key);
         self.entries.remove(key);
         self.changed.remove(key);
     }

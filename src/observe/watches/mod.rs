@@ -1,5 +1,6 @@
 //! The watches that fill the caches, and what starts and ends them.
 
+pub(super) mod unselected;
 mod versions;
 
 use std::{
@@ -9,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use futures::{Stream, StreamExt, future::join3};
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -26,6 +26,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use self::unselected::{Selects, selects_work};
 use self::versions::Ours;
 use super::{
     Caches, Observer, Work,
@@ -64,20 +65,15 @@ fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
 }
 
-/// Whether the watches of Jobs and pods tell of this one. The label is anybody's to set, and to take away.
-pub(super) fn selects_work(of: &ObjectMeta) -> bool {
-    of.labels.as_ref().is_some_and(|labels| labels.contains_key(names::NODEOP))
-}
-
 impl Observer {
     /// Starts the watches; they run until the runtime ends. `namespace` is our own, where facts pods are.
     pub fn start(&self, client: &Client, namespace: &str) {
         namespace.clone_into(&mut self.lock().own);
         self.watch_cluster(client);
-        let (this, its_client) = (self.clone(), client.clone());
-        tokio::spawn(async move { this.follow(&its_client).await });
-        let (this, its_client) = (self.clone(), client.clone());
-        tokio::spawn(async move { this.look_back(&its_client).await });
+        let (this, client) = (self.clone(), client.clone());
+        tokio::spawn(async move {
+            join3(this.follow(&client), this.look_back(&client), this.read_unselected(&client)).await
+        });
     }
 
     /// Keeps the watches at what there is.
@@ -155,6 +151,7 @@ impl Observer {
                 Api::<Node>::all(client.clone()),
                 config(),
                 |caches| Some(&mut caches.nodes),
+                None,
                 |node| view::node(&node),
             ),
             self.spawn_ours(count, Api::<NodeOp>::all(client.clone())),
@@ -164,6 +161,7 @@ impl Observer {
                 facts,
                 labeler,
                 |caches| Some(&mut caches.facts),
+                None,
                 move |pod| view::pod(&pod, &own),
             ),
         ];
@@ -203,6 +201,7 @@ impl Observer {
                     jobs,
                     ours.clone(),
                     move |caches| caches.work.get_mut(&of_jobs).map(|work| &mut work.jobs),
+                    Some(selects_work),
                     |job| view::job(&job),
                 ),
                 self.spawn(
@@ -210,6 +209,7 @@ impl Observer {
                     pods,
                     ours.clone(),
                     move |caches| caches.work.get_mut(&of_pods).map(|work| &mut work.pods),
+                    Some(selects_work),
                     move |pod| view::pod(&pod, &own),
                 ),
             ];
@@ -241,6 +241,7 @@ impl Observer {
                 api,
                 fields,
                 move |caches| caches.residents.get_mut(&name),
+                None,
                 |pod| view::resident(&pod),
             );
             drains.insert(node.clone(), task);
@@ -253,6 +254,7 @@ impl Observer {
         api: Api<K>,
         config: watcher::Config,
         cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>> + Send + Sync + 'static,
+        selects: Option<Selects>,
         parse: impl Fn(K) -> V + Send + Sync + 'static,
     ) -> JoinHandle<()>
     where
@@ -268,10 +270,16 @@ impl Observer {
         let kind = K::kind(&K::DynamicType::default()).into_owned();
         let this = self.clone();
         tokio::spawn(async move {
+            let is_kept = |object: &K| {
+                let key = view::version(object.meta()).key;
+                selects.is_some() && cache(&mut this.lock()).is_some_and(|cache| cache.contains(&key))
+            };
             let mut fed = Fed::Stale;
             while fed == Fed::Stale {
                 let stream = watcher(api.clone(), config.clone()).default_backoff();
-                fed = this.feed(&kind, number, stream, &cache, &parse).await;
+                let stream = stream.then(|event| unselected::confirmed(&api, event, &is_kept));
+                let selects = |object: &K| selects.is_none_or(|selects| selects(object.meta()));
+                fed = this.feed(&kind, number, stream, &cache, selects, &parse).await;
             }
         })
     }
@@ -282,7 +290,8 @@ impl Observer {
         K::cache(&mut self.lock()).fill_by(number);
         let (this, stream) = (self.clone(), self.versions(api, number));
         tokio::spawn(async move {
-            this.feed(&K::kind(&()), number, stream, |caches| Some(K::cache(caches)), K::kept).await;
+            this.feed(&K::kind(&()), number, stream, |caches| Some(K::cache(caches)), |_| true, K::kept)
+                .await;
         })
     }
 
@@ -294,6 +303,7 @@ impl Observer {
         number: u64,
         stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
         cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>>,
+        selects: impl Fn(&K) -> bool,
         parse: impl Fn(K) -> V,
     ) -> Fed {
         let mut stream = std::pin::pin!(stream);
@@ -323,7 +333,7 @@ impl Observer {
                 let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
                     return Fed::Over;
                 };
-                let fed = feed_one(cache, event, &parse);
+                let fed = feed_one(cache, event, &selects, &parse);
                 taken = taken.wrapping_add(1);
                 // A first list may bring in many that are over, and no snapshot is made meanwhile.
                 if taken.is_multiple_of(PAGE) {
@@ -357,6 +367,7 @@ enum Fed {
 fn feed_one<K: Resource, V: Observed>(
     cache: &mut Cache<V>,
     event: Event<K>,
+    selects: impl Fn(&K) -> bool,
     parse: impl Fn(K) -> V,
 ) -> Result<bool, WentBack> {
     Ok(match event {
@@ -368,6 +379,9 @@ fn feed_one<K: Resource, V: Observed>(
         Event::InitDone => {
             cache.list_ends();
             true
+        }
+        Event::Apply(object) if !selects(&object) => {
+            cache.found_unselected(view::version(object.meta()), parse(object))
         }
         Event::Apply(object) => {
             cache.heard();

@@ -31,7 +31,7 @@ use crate::{
 /// How much later than the watch the answer to a write may come, as a rule. One that comes later is read.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
 /// Between two tries to read what is news.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// A kind of ours.
 pub(super) trait Ours:
@@ -172,14 +172,16 @@ impl Observer {
         }
     }
 
-    /// Reads one, and tries until there is an answer; nothing if it is not there any more.
+    /// Reads one, and tries until there is an answer; nothing if it is not there any more. It is a list of one:
+    /// whoever may watch a kind may list it.
     async fn read_one<K: Ours>(&self, api: &Api<K>, told: &Metadata<K>) -> Option<K> {
         let (kind, name) = (K::kind(&()), told.name_any());
         let namespace = told.namespace().unwrap_or_default();
         let api = Api::<K>::namespaced(api.clone().into_client(), &namespace);
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
         loop {
-            match timeout(LOOK_AGAIN, api.get_opt(&name)).await {
-                Ok(Ok(found)) => return found,
+            match timeout(LOOK_AGAIN, api.list(&params)).await {
+                Ok(Ok(found)) => return found.items.into_iter().next(),
                 Ok(Err(error)) => warn!(%error, "{kind} {namespace}/{name} could not be read"),
                 Err(_) => warn!("{kind} {namespace}/{name} could not be read: no answer in time"),
             }
@@ -250,7 +252,8 @@ mod tests {
             let accept = request.headers().get("accept").and_then(|accept| accept.to_str().ok());
             let bare = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
             let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-            let named = request.uri().path().ends_with("/op");
+            let query = request.uri().query().unwrap_or_default();
+            let named = query.contains("fieldSelector=metadata.name%3Dop");
             Box::pin(async move {
                 let (had, list) = (this.version(), json!({"resourceVersion": this.version().to_string()}));
                 let answer = match (of_kind, watch, named) {
@@ -267,7 +270,7 @@ mod tests {
                     (false, true, _) => std::future::pending().await,
                     (true, false, true) => {
                         this.read.fetch_add(1, Ordering::Relaxed);
-                        this.object().to_string()
+                        json!({"metadata": list, "items": [this.object()]}).to_string()
                     }
                     (true, false, false) => json!({"metadata": list, "items": [this.object()]}).to_string(),
                     (false, false, _) => json!({"metadata": list, "items": []}).to_string(),

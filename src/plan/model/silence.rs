@@ -54,7 +54,9 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>
             let said: Vec<String> = others().into_iter().chain([message.clone()]).collect();
             (Some(Told::Wrong(said.join("; "))), None)
         }
-        Some(Answer::Pulls { since }) => (Some(Told::Pulls { since: *since }), None),
+        Some(Answer::Pulls { since }) => {
+            (Some(others().map_or(Told::Pulls { since: *since }, Told::Wrong)), None)
+        }
         Some(
             Answer::NotFound
             | Answer::Found

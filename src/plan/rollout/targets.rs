@@ -14,7 +14,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Signed
 
 use crate::{
     api::{
-        names::{self, condition, reason},
+        names,
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus},
         text::clipped,
@@ -25,7 +25,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             selector,
-            snapshot::{NodeView, Snapshot, Standing},
+            snapshot::{NodeView, Snapshot, Standing, had_no_nodes},
             time::later,
         },
         node::context::ends_untouched,
@@ -40,6 +40,8 @@ const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// For how long the same nodes have to match an operation that none matched before: a label is put on one node
 /// after the other, as by one `kubectl label` for several, and whoever came first would be all that it is about.
 const SETTLES: SignedDuration = SignedDuration::from_secs(5);
+/// It begins at the latest so long after the first one matched: labels may come and go for ever.
+const SETTLES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
 /// How many names that no node has are named in a sentence at most.
@@ -169,7 +171,8 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     }
     let chosen = matching(snapshot, op);
     if !chosen.is_empty() && had_no_nodes(op) {
-        let until = later(snapshot.matched_since(op), SETTLES);
+        let (same, any) = snapshot.matched_since(op);
+        let until = later(same, SETTLES).min(later(any, SETTLES_WITHIN));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));
             let nodes = chosen.into_keys().collect();
@@ -187,13 +190,6 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
 /// The nodes that match the selector as their labels are now.
 pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     snapshot.matching(op).map(|node| (node.name.clone(), NodeStatus::default())).collect()
-}
-
-/// Whether it was said that no node matches. That stays so while somebody new is looked at.
-pub fn had_no_nodes(op: &NodeOp) -> bool {
-    let mut conditions = op.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
 
 /// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node of

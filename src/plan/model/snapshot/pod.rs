@@ -261,12 +261,12 @@ impl PodView {
         let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
         self.is_active()
             && !self.waits_for_lock()
-            && (self.containers.is_empty() || self.awaits_its_container())
+            && (self.containers.is_empty() || self.waits_for_its_container())
             && !self.containers.iter().any(working)
     }
 
     /// Whether the container that carries the operation out is still to start, or to start again.
-    pub fn awaits_its_container(&self) -> bool {
+    pub fn waits_for_its_container(&self) -> bool {
         self.containers.iter().any(|it| it.carries_out() && it.waits())
     }
 

@@ -11,11 +11,10 @@ use crate::{
     },
     plan::{
         conditions::{self, Standing},
-        model::intent::Intent,
+        model::{intent::Intent, snapshot::had_no_nodes},
         rollout::{
             not_taken::Stopped,
             status::{OpProgress, counts::to_i32},
-            targets,
         },
     },
 };
@@ -124,11 +123,7 @@ impl View<'_> {
             reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
-        } else if progress
-            .no_targets
-            .as_ref()
-            .is_some_and(|why| why.is_known() || targets::had_no_nodes(self.op))
-        {
+        } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT

@@ -5,33 +5,57 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    api::nodeop::{NodeOp, Phase},
+    api::{
+        hash::digits,
+        names::{condition, reason},
+        nodeop::NodeOp,
+    },
     plan::model::{
         selector,
         snapshot::{NodeView, Snapshot},
     },
 };
 
-/// The names of the nodes by the NodeOp's UID.
+/// By the NodeOp's UID.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Candidates(BTreeMap<String, (Vec<String>, Timestamp)>);
+pub(super) struct Candidates(BTreeMap<String, Matching>);
+
+/// The nodes that match: told by a hash of their names, of which there may be thousands.
+#[derive(Clone, Debug, PartialEq)]
+struct Matching {
+    names: String,
+    since: Timestamp,
+    /// Since when any have matched.
+    any_since: Timestamp,
+}
+
+/// Digits of that hash.
+const DIGITS: usize = 12;
 
 impl Candidates {
     pub(super) fn note(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.0);
-        for op in snapshot.ops.values().filter(|op| has_none_yet(op)) {
+        for op in snapshot.ops.values().filter(|op| had_no_nodes(op)) {
             let Some(uid) = op.metadata.uid.clone() else { continue };
-            let names: Vec<String> = snapshot.matching(op).map(|node| node.name.clone()).collect();
-            let known = before.remove(&uid).filter(|(known, _)| *known == names);
-            self.0.insert(uid, known.unwrap_or((names, snapshot.now)));
+            let names: Vec<&str> = snapshot.matching(op).map(|node| &*node.name).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let names = digits(&names, DIGITS);
+            let known = before.remove(&uid);
+            let any_since = known.as_ref().map_or(snapshot.now, |known| known.any_since);
+            let same = known.filter(|known| known.names == names);
+            let since = same.map_or(snapshot.now, |known| known.since);
+            self.0.insert(uid, Matching { names, since, any_since });
         }
     }
 }
 
-/// Whether it was looked at before, and no node matched.
-fn has_none_yet(op: &NodeOp) -> bool {
-    let waits = |phase: Option<Phase>| phase == Some(Phase::Pending);
-    op.status.as_ref().is_some_and(|status| waits(status.phase) && status.node_statuses.is_empty())
+/// Whether it was said that no node matches. That stays so while somebody new is looked at.
+pub fn had_no_nodes(op: &NodeOp) -> bool {
+    let mut conditions = op.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
 
 impl Snapshot {
@@ -43,9 +67,10 @@ impl Snapshot {
         self.nodes.values().map(AsRef::as_ref).filter(asked)
     }
 
-    /// Since when we have seen these very nodes match an operation that has none yet; now, if that is new.
-    pub fn matched_since(&self, op: &NodeOp) -> Timestamp {
+    /// Since when we have seen these very nodes match an operation that no node matched, and since when any;
+    /// now, if that is new.
+    pub fn matched_since(&self, op: &NodeOp) -> (Timestamp, Timestamp) {
         let known = op.metadata.uid.as_ref().and_then(|uid| self.sightings.candidates.0.get(uid));
-        known.map_or(self.now, |(_, since)| *since)
+        known.map_or((self.now, self.now), |known| (known.since, known.any_since))
     }
 }

@@ -24,7 +24,7 @@ use self::{
     in_order::{InOrder, sorted},
     members::Members,
 };
-pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
+pub use self::{arrivals::PodArrival, candidates::had_no_nodes, members::RETURNS_WITHIN};
 use crate::{
     api::{
         node_statuses::Mark,
@@ -196,7 +196,7 @@ impl Sightings {
                     let ready = snapshot.nodes.get(node).filter(|node| node.ready);
                     let told = ready.map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
                     // Nor has one read anything of a boot in which its container has not been started again.
-                    let reads = pod.waits_in.as_ref().filter(|_| !pod.awaits_its_container());
+                    let reads = pod.waits_in.as_ref().filter(|_| !pod.waits_for_its_container());
                     let reads = reads.filter(|reads| told.is_some_and(|told| told != *reads));
                     let apart = reads.map(|_| since.unwrap_or(snapshot.now));
                     Some(Stood { name: pod.name.clone(), until: None, apart })
