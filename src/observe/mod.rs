@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
@@ -53,7 +54,12 @@ struct Caches {
     residents: BTreeMap<String, Cache<NodePod>>,
     sightings: Arc<Sightings>,
     shown: Shown,
+    /// When the last snapshot was made. A replica that stands by makes none.
+    shown_at: Option<Instant>,
 }
+
+/// Within this time whoever leads makes a snapshot, whatever happens.
+const SHOWN_WITHIN: Duration = Duration::from_secs(600);
 
 /// What the last snapshot showed, which is brought up to date for the next one by what has changed.
 #[derive(Clone, Debug, Default)]
@@ -85,8 +91,12 @@ impl Caches {
         ops.chain(shown).chain(news).collect()
     }
 
-    /// What no watch tells of: as what asks for each.
+    /// What no watch tells of: as what asks for each. Nothing while no plans are made here: what is over is
+    /// forgotten as they are made.
     fn unselected(&self) -> Vec<Question> {
+        if self.shown_at.is_none_or(|at| at.elapsed() > SHOWN_WITHIN) {
+            return Vec::new();
+        }
         let of = |work: &Work| {
             let jobs = work.jobs.unselected_keys().cloned().map(Question::Job);
             jobs.chain(work.pods.unselected_keys().cloned().map(Question::Pod)).collect::<Vec<_>>()
@@ -318,6 +328,7 @@ impl Observer {
         snapshot.residents =
             drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();
         caches.show();
+        caches.shown_at = Some(Instant::now());
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();
         for work in caches.work.values() {
