@@ -141,8 +141,6 @@ impl Actor {
             Action::ResumeJob { job, resource_version } => self.resume(job, resource_version).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::SettleJob { job, boot } => self.settle(job, boot).await,
-            Action::LabelJob { job, op } => self.label_job(job, op).await,
-            Action::LabelPod { pod, op } => self.label_pod(pod, op).await,
             Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {

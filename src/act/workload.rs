@@ -34,10 +34,6 @@ fn has_still_to_end(meta: &ObjectMeta) -> bool {
     meta.deletion_timestamp.is_some() && (kept || meta.deletion_grace_period_seconds != Some(0))
 }
 
-fn labelled(op: &str) -> serde_json::Value {
-    json!({"metadata": {"labels": {(names::NODEOP): names::label_value(op)}}})
-}
-
 impl Actor {
     pub(super) fn api<K>(&self, namespace: &str) -> Api<K>
     where
@@ -139,31 +135,13 @@ impl Actor {
         .await
     }
 
-    /// Puts back the label by which the Job of this UID is watched.
-    pub(super) async fn label_job(&self, job: &Target, op: &str) -> anyhow::Result<Vec<LiveObject>> {
-        self.patch_job(job, labelled(op)).await
-    }
-
-    /// Puts back the label by which the pod of this UID is watched.
-    pub(super) async fn label_pod(&self, pod: &Target, op: &str) -> anyhow::Result<Vec<LiveObject>> {
-        let written = self.patch::<Pod>(pod, labelled(op)).await?;
-        Ok(vec![LiveObject::Pod(Box::new(written))])
-    }
-
-    async fn patch_job(&self, job: &Target, patch: serde_json::Value) -> anyhow::Result<Vec<LiveObject>> {
-        let written = self.patch::<Job>(job, patch).await?;
-        Ok(vec![LiveObject::Job(Box::new(written))])
-    }
-
-    async fn patch<K>(&self, of: &Target, mut patch: serde_json::Value) -> anyhow::Result<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-        K::DynamicType: Default,
-    {
+    async fn patch_job(&self, job: &Target, mut patch: serde_json::Value) -> anyhow::Result<Vec<LiveObject>> {
         // A UID in a merge patch is as good as a precondition, since it cannot be changed: see `is_conflict`.
-        patch["metadata"]["uid"] = json!(of.uid);
+        patch["metadata"]["uid"] = json!(job.uid);
+        let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        self.write(self.api::<K>(&of.namespace).patch(&of.name, &params, &Patch::Merge(patch))).await
+        let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
+        Ok(vec![LiveObject::Job(Box::new(written))])
     }
 
     pub(super) async fn delete_job(

@@ -98,8 +98,8 @@ impl Caches {
             return Vec::new();
         }
         let of = |work: &Work| {
-            let jobs = work.jobs.unselected_keys().cloned().map(Question::Job);
-            jobs.chain(work.pods.unselected_keys().cloned().map(Question::Pod)).collect::<Vec<_>>()
+            let jobs = work.jobs.unselected().cloned().map(Question::Job);
+            jobs.chain(work.pods.unselected().cloned().map(Question::Pod)).collect::<Vec<_>>()
         };
         self.work.values().flat_map(of).collect()
     }
@@ -331,10 +331,6 @@ impl Observer {
         caches.shown_at = Some(Instant::now());
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();
-        for work in caches.work.values() {
-            snapshot.unselected.jobs.extend(work.jobs.unselected().cloned());
-            snapshot.unselected.pods.extend(work.pods.unselected().cloned());
-        }
         snapshot = Snapshot { nodes, ops, finished, upgrades, facts, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();

@@ -12,7 +12,6 @@
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
-//! - `selection`: the label of ours that somebody took off a Job or a pod;
 //! - `lifecycle`: what nodes say of operations, in conditions of their own;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
 //! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
@@ -31,7 +30,6 @@ pub mod node;
 mod quorum;
 pub mod release;
 pub mod rollout;
-mod selection;
 mod upgrades;
 
 use std::collections::BTreeMap;
@@ -53,7 +51,6 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         waiting.insert(key.clone(), reasons);
     }
     effects.add(releases.into_effects());
-    effects.add(selection::sweep(snapshot));
     effects.add(Effects::act(lifecycle::sweep(snapshot)));
     effects.add(facts::sweep(snapshot));
     let mut plan = Plan::new(effects, waiting);

@@ -1,7 +1,5 @@
 //! Objects that the watch does not tell of, because somebody took away the label by which it selects: they are
-//! kept as they were read last, and read again and again, until they have the label again or are gone.
-
-use std::sync::Arc;
+//! kept as they were read last, and read again and again, until they have the label again, or are gone.
 
 use super::{Cache, Observed, Version};
 use crate::plan::model::id::Key;
@@ -20,12 +18,7 @@ impl<V: Observed> Cache<V> {
     }
 
     /// Their names.
-    pub fn unselected_keys(&self) -> impl Iterator<Item = &Key> {
+    pub fn unselected(&self) -> impl Iterator<Item = &Key> {
         self.unselected.iter()
-    }
-
-    /// Those that are here.
-    pub fn unselected(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.unselected.iter().filter_map(|key| self.entries.get(key)).map(|entry| &entry.view)
     }
 }

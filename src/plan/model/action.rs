@@ -101,10 +101,6 @@ pub enum Action {
     /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody
     /// else keeps it running.
     SettleJob { job: Target, boot: String },
-    /// Put back the label of the NodeOp by which a Job of ours is watched.
-    LabelJob { job: Target, op: String },
-    /// Put back the label of the NodeOp by which a pod of ours is watched.
-    LabelPod { pod: Target, op: String },
     /// Delete a Job of ours, and its pods: before it, or in the background.
     DeleteJob { job: Target, after_its_pods: bool, why: &'static str },
     /// Delete a pod of ours.
@@ -152,9 +148,8 @@ impl Action {
             Self::ResumeJob { job, .. }
             | Self::ExtendJob { job, .. }
             | Self::SettleJob { job, .. }
-            | Self::LabelJob { job, .. }
             | Self::DeleteJob { job, .. } => About::Job(job.clone()),
-            Self::LabelPod { pod, .. } | Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
+            Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
             // What holds up an eviction stands in the message of the node that is drained. Nothing waits for
             // what a node's conditions say.
             Self::Evict { .. } | Self::PatchNodeConditions { .. } => return None,
@@ -180,8 +175,6 @@ impl Action {
             | Self::ResumeJob { .. }
             | Self::ExtendJob { .. }
             | Self::SettleJob { .. }
-            | Self::LabelJob { .. }
-            | Self::LabelPod { .. }
             | Self::DeleteJob { .. }
             | Self::DeletePod { .. }
             | Self::Evict { .. } => None,
@@ -214,8 +207,6 @@ impl Identified for Action {
             Self::ResumeJob { job, .. } => ("resume job", target(job)),
             Self::ExtendJob { job, .. } => ("extend job", target(job)),
             Self::SettleJob { job, .. } => ("settle job", target(job)),
-            Self::LabelJob { job, .. } => ("label job", target(job)),
-            Self::LabelPod { pod, .. } => ("label pod", target(pod)),
             Self::DeleteJob { job, .. } => ("delete job", target(job)),
             Self::DeletePod { pod, .. } => ("delete pod", target(pod)),
             Self::Evict { pod, .. } => ("evict", target(pod)),
@@ -343,12 +334,6 @@ impl fmt::Display for Action {
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {
                 write!(f, "suspending Job {job}, whose operation has succeeded")
-            }
-            Self::LabelJob { job, op: _ } => {
-                write!(f, "putting back our label on Job {job}, from which somebody has taken it")
-            }
-            Self::LabelPod { pod, op: _ } => {
-                write!(f, "putting back our label on pod {pod}, from which somebody has taken it")
             }
             Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),

@@ -100,7 +100,6 @@ impl Operator {
             Action::ResumeJob { job, resource_version } => world.resume(&job, &resource_version),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::SettleJob { job, boot } => world.settle(&job, boot),
-            Action::LabelJob { .. } | Action::LabelPod { .. } => {}
             Action::DeleteJob { job, after_its_pods: _, why: _ } => {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
@@ -313,8 +312,6 @@ pub fn brief(action: &Action) -> String {
         Action::ResumeJob { job, resource_version: _ } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),
-        Action::LabelJob { job, op: _ } => format!("label Job {}", job.name),
-        Action::LabelPod { pod, op: _ } => format!("label pod {}", pod.name),
         Action::DeleteJob { job, after_its_pods: _, why } => format!("delete Job {}: {why}", job.name),
         Action::DeletePod { pod, why } => format!("delete pod {}: {why}", pod.name),
         Action::Evict { node, pod, .. } => format!("evict {} from {node}", pod.name),

@@ -20,7 +20,6 @@ const FLOORS: &[(&str, &[&str])] = &[
             "facts",
             "node",
             "lifecycle",
-            "selection",
             "release",
             "upgrades",
             "rollout",

@@ -68,8 +68,6 @@ pub struct Snapshot {
     pub jobs: PlacedTable<JobView>,
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
     pub pods: PlacedTable<PodView>,
-    /// Those of both that no watch tells of any more: somebody took our label away.
-    pub unselected: Unselected,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
     /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or
@@ -87,13 +85,6 @@ pub struct Snapshot {
     /// What failed a moment ago, even once. Whatever is planned of it is not done in this pass, so nothing has
     /// to be asked for it either.
     pub paused: BTreeSet<Id>,
-}
-
-/// Jobs and pods that do not carry our label, and were found by a read or by the answer to a write.
-#[derive(Clone, Debug, Default)]
-pub struct Unselected {
-    pub jobs: Vec<Arc<JobView>>,
-    pub pods: Vec<Arc<PodView>>,
 }
 
 /// What the administrator set, as far as decisions depend on it.
