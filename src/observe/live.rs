@@ -78,7 +78,10 @@ impl Caches {
                 let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
                 match self.work.get_mut(&version.key.0) {
                     _ if view.role == Role::Facts => self.facts.apply(version, view),
-                    Some(work) if selects_work(&pod.metadata) => work.pods.apply(version, view),
+                    // Somebody else's, under the name of one of ours, is passed by.
+                    Some(work) if selects_work(&pod.metadata) || view.role == Role::Stranger => {
+                        work.pods.apply(version, view)
+                    }
                     Some(work) => work.pods.found_unselected(version, view),
                     // Somebody else's, under the name of a pod that was to read facts.
                     None if version.key.0 == self.own => self.facts.apply(version, view),
