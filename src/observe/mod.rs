@@ -91,15 +91,16 @@ impl Caches {
         ops.chain(shown).chain(news).collect()
     }
 
-    /// What no watch tells of: as what asks for each. Nothing while no plans are made here: what is over is
+    /// What no watch tells of: as what asks for each, and its version. Nothing while no plans are made here: what is over is
     /// forgotten as they are made.
-    fn unselected(&self) -> Vec<Question> {
+    fn unselected(&self) -> Vec<(Question, Option<u64>)> {
         if self.shown_at.is_none_or(|at| at.elapsed() > SHOWN_WITHIN) {
             return Vec::new();
         }
         let of = |work: &Work| {
-            let jobs = work.jobs.unselected().cloned().map(Question::Job);
-            jobs.chain(work.pods.unselected().cloned().map(Question::Pod)).collect::<Vec<_>>()
+            let jobs = work.jobs.unselected().map(|(key, version)| (Question::Job(key.clone()), version));
+            let pods = work.pods.unselected().map(|(key, version)| (Question::Pod(key.clone()), version));
+            jobs.chain(pods).collect::<Vec<_>>()
         };
         self.work.values().flat_map(of).collect()
     }

@@ -218,7 +218,8 @@ async fn a_nodeop_of_which_a_record_is_kept_is_known_by_name_uid_and_version() {
 fn what_the_watch_does_not_select_any_more_is_kept_as_it_was_read_until_it_is_gone_or_labelled() {
     let key: Key = ("ns".into(), "a".into());
     let left = |cache: &mut Cache<i32>| cache.remove(&key, Some("u"), Some("12"));
-    let unselected = |cache: &Cache<i32>| cache.unselected().next().and_then(|key| cache.get(key).copied());
+    let unselected =
+        |cache: &Cache<i32>| cache.unselected().next().and_then(|(key, _)| cache.get(key).copied());
     for live_read_comes_first in [false, true] {
         let mut cache = Cache::default();
         cache.apply(version("u", "10"), 10);

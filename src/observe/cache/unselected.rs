@@ -17,8 +17,8 @@ impl<V: Observed> Cache<V> {
         changed || is_new
     }
 
-    /// Their names.
-    pub fn unselected(&self) -> impl Iterator<Item = &Key> {
-        self.unselected.iter()
+    /// Their names, and the versions that are here.
+    pub fn unselected(&self) -> impl Iterator<Item = (&Key, Option<u64>)> {
+        self.unselected.iter().map(|key| (key, self.kept_version(key)))
     }
 }

@@ -19,8 +19,10 @@ use crate::{
     plan::model::question::Question,
 };
 
-/// Between two reads of an object of which no watch tells.
+/// Between two reads of an object of which no watch tells; twice as long after each that showed nothing new, up
+/// to a minute.
 const READ_EVERY: Duration = Duration::from_secs(5);
+const READ_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether a watch that selects by a label tells of this object.
 pub(super) type Selects = fn(&ObjectMeta) -> bool;
@@ -61,21 +63,24 @@ where
 impl Observer {
     /// Reads what no watch tells of.
     pub(super) async fn read_unselected(&self, client: &Client) {
+        let mut pause = READ_EVERY;
         loop {
-            sleep(READ_EVERY).await;
+            sleep(pause).await;
             let unselected = self.lock().unselected();
-            for question in unselected {
+            for (question, _) in &unselected {
                 let began = Instant::now();
-                match timeout(LOOK_AGAIN, read(client, &question)).await {
+                match timeout(LOOK_AGAIN, read(client, question)).await {
                     Ok(Ok(Some(seen))) => self.read(seen, began),
                     Ok(Ok(None)) => {
-                        self.gone(&question);
+                        self.gone(question);
                         self.tell();
                     }
                     // It is read in the next round.
                     Ok(Err(_)) | Err(_) => {}
                 }
             }
+            let is_quiet = !unselected.is_empty() && unselected == self.lock().unselected();
+            pause = if is_quiet { (pause * 2).min(READ_AT_LEAST_EVERY) } else { READ_EVERY };
         }
     }
 }

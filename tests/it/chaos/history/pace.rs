@@ -8,6 +8,7 @@ use super::{OPS, operator};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::World,
+    worlds::Kind,
 };
 
 /// What one operator may ask in twenty minutes at rest, its watches and the Lease aside.
@@ -47,6 +48,9 @@ pub fn check_idle(
     };
     let unreadable = world.nodes.iter().filter(unreadable).count();
     let each = IDLE + boots * PER_BOOT + unreadable * PER_UNREADABLE;
+    // And for what somebody took our label off, once a minute: of a node that is away, a waiter is there still.
+    let unlabelled = if world.worlds.contains(&Kind::Strangers) { PER_UNREADABLE } else { 0 };
+    let each = each + unlabelled;
     // Two that both lead each ask for all of it.
     let leaders = if scenario.mode == Mode::Rivals { 2 } else { 1 };
     if asked.values().sum::<usize>() > leaders * each {
