@@ -50,6 +50,11 @@ pub(super) trait Ours:
     fn kept(self) -> Self;
     /// As much of it as its record says, if one may be kept.
     fn of_record(record: &FinishedOp) -> Option<Self>;
+
+    /// Reads the one of this name.
+    fn read(api: &Api<Self>, name: &str) -> impl Future<Output = kube::Result<Option<Self>>> + Send {
+        api.get_opt(name)
+    }
 }
 
 impl Ours for NodeOp {
@@ -77,6 +82,12 @@ impl Ours for NodeOpUpgrade {
 
     fn of_record(_: &FinishedOp) -> Option<Self> {
         None
+    }
+
+    /// As a list of one: we may list and watch them, and nothing else.
+    async fn read(api: &Api<Self>, name: &str) -> kube::Result<Option<Self>> {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        Ok(api.list(&params).await?.items.into_iter().next())
     }
 }
 
@@ -172,16 +183,14 @@ impl Observer {
         }
     }
 
-    /// Reads one, and tries until there is an answer; nothing if it is not there any more. It is a list of one:
-    /// whoever may watch a kind may list it.
+    /// Reads one, and tries until there is an answer; nothing if it is not there any more.
     async fn read_one<K: Ours>(&self, api: &Api<K>, told: &Metadata<K>) -> Option<K> {
         let (kind, name) = (K::kind(&()), told.name_any());
         let namespace = told.namespace().unwrap_or_default();
         let api = Api::<K>::namespaced(api.clone().into_client(), &namespace);
-        let params = ListParams::default().fields(&format!("metadata.name={name}"));
         loop {
-            match timeout(LOOK_AGAIN, api.list(&params)).await {
-                Ok(Ok(found)) => return found.items.into_iter().next(),
+            match timeout(LOOK_AGAIN, K::read(&api, &name)).await {
+                Ok(Ok(found)) => return found,
                 Ok(Err(error)) => warn!(%error, "{kind} {namespace}/{name} could not be read"),
                 Err(_) => warn!("{kind} {namespace}/{name} could not be read: no answer in time"),
             }
@@ -252,8 +261,9 @@ mod tests {
             let accept = request.headers().get("accept").and_then(|accept| accept.to_str().ok());
             let bare = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
             let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let by_name = request.uri().path().ends_with("/op");
             let query = request.uri().query().unwrap_or_default();
-            let named = query.contains("fieldSelector=metadata.name%3Dop");
+            let named = by_name || query.contains("fieldSelector=metadata.name%3Dop");
             Box::pin(async move {
                 let (had, list) = (this.version(), json!({"resourceVersion": this.version().to_string()}));
                 let answer = match (of_kind, watch, named) {
@@ -270,7 +280,10 @@ mod tests {
                     (false, true, _) => std::future::pending().await,
                     (true, false, true) => {
                         this.read.fetch_add(1, Ordering::Relaxed);
-                        json!({"metadata": list, "items": [this.object()]}).to_string()
+                        match by_name {
+                            true => this.object().to_string(),
+                            false => json!({"metadata": list, "items": [this.object()]}).to_string(),
+                        }
                     }
                     (true, false, false) => json!({"metadata": list, "items": [this.object()]}).to_string(),
                     (false, false, _) => json!({"metadata": list, "items": []}).to_string(),
