@@ -27,8 +27,8 @@ pub(super) fn namespace(op: &NodeOp) -> &str {
     op.metadata.namespace.as_deref().unwrap_or_default()
 }
 
-/// Whether an object that a deletion answers with is there still. What goes at once is shown as it was when it
-/// went: told to end, with no time left, and kept by nobody.
+/// Whether an object that a deletion answers with is there still. What goes at once is shown as it was when
+/// it went: told to end, with no time left, and kept by nobody.
 fn has_still_to_end(meta: &ObjectMeta) -> bool {
     let kept = meta.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
     meta.deletion_timestamp.is_some() && (kept || meta.deletion_grace_period_seconds != Some(0))

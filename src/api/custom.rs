@@ -4,9 +4,9 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSON, JSONSchemaProps};
 use serde::{Deserialize, Deserializer};
 
-/// The generation that an object's first status follows, which the API server gives it: none. kstatus, and with
-/// it Flux and Helm, takes an object without any status for done, so what waits would go on before the operator
-/// has looked at it.
+/// The generation that an object's first status follows, which the API server gives it: none. kstatus, and
+/// with it Flux and Helm, takes an object without any status for done, so what waits would go on before the
+/// operator has looked at it.
 const UNSEEN: i64 = -1;
 
 /// Has the API server give each object that first status, as Flux' own kinds have it.

@@ -1,5 +1,5 @@
-//! An Event, as much of it as is read: of which type it is, what it says, and in which version. Whoever may write Events may write
-//! any time into one.
+//! An Event, as much of it as is read: of which type it is, what it says, and in which version. Whoever may
+//! write Events may write any time into one.
 
 use k8s_openapi::{api::events::v1 as events, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Deserialize;

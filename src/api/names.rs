@@ -32,7 +32,8 @@ pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// hash of what decided it, as `<generation>/<hash>`; for a later round of the run its number, too, as
 /// `<generation>/<hash>/<round>`.
 pub const RUN: &str = "operator.kairos.io/run";
-/// Label that people set on a node, with any value but `"false"`: no operation takes it until the label is gone.
+/// Label that people set on a node, with any value but `"false"`: no operation takes it until the label is
+/// gone.
 pub const HOLD: &str = "kairos.io/hold";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";

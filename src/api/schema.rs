@@ -46,9 +46,9 @@ const EXCLUDED_PATH_RULES: [Rule; 2] = [
     ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /etc/motd"),
 ];
 
-/// Of years only those that mean something: whoever writes the year 9999 means never, and leaves the field out.
-/// Days are counted, leap years too: what passes here is read by the operator, and what it cannot read it would
-/// not see at all.
+/// Of years only those that mean something: whoever writes the year 9999 means never, and leaves the field
+/// out. Days are counted, leap years too: what passes here is read by the operator, and what it cannot read
+/// it would not see at all.
 const TIME_RULES: [Rule; 1] = [(
     "self.matches('^((2[0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])))|((2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)-02-29))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$')",
     "write a time with its zone, for example 2027-01-31T00:00:00Z or 2027-01-31T23:30:00+01:00; for no limit in time leave the field out",

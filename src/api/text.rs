@@ -20,17 +20,17 @@ pub fn one_line(text: &str) -> String {
 
 /// How many characters of somebody's text stand in a message of ours at most.
 const MAX_BRIEF: usize = 300;
-/// How many of them are of its beginning, which says what it is about. The rest are of its end: a chain of errors
-/// has its cause there, and a container's output what went wrong.
+/// How many of them are of its beginning, which says what it is about. The rest are of its end: a chain of
+/// errors has its cause there, and a container's output what went wrong.
 const BEGINNING: usize = 100;
 /// What stands for what was left out.
 const LEFT_OUT: &str = "…";
-/// A word of so many characters is a reference, an id or a path.
+/// A word of at least this number of characters is a reference, an id or a path.
 const LONG_WORD: usize = 20;
 
-/// Somebody's text on one line, in at most 300 characters. Of a longer one, what it repeats is left out: a runtime
-/// that cannot pull an image, or make a sandbox, says the same name four times. If that is not enough, its
-/// beginning and its end are left.
+/// Somebody's text on one line, in at most 300 characters. Of a longer one, what it repeats is left out: a
+/// runtime that cannot pull an image, or make a sandbox, says the same name four times. If that is not
+/// enough, its beginning and its end are left.
 pub fn brief(text: &str) -> String {
     let line = one_line(text);
     let count = line.chars().count();
@@ -96,7 +96,8 @@ mod tests {
         assert_eq!(one_line(" \u{1b}[31mred\0\r\nnext\u{7}\u{9b}2J \u{7f}é\t"), "[31mred next 2J é");
     }
 
-    /// What kubelets, containerd, CRI-O and the network's plugins say of one of Kairos' own names, or of one pod.
+    /// What kubelets, containerd, CRI-O and the network's plugins say of one of Kairos' own names, or of one
+    /// pod.
     #[test]
     fn of_a_chain_of_errors_the_cause_is_told() {
         let image = "quay.io/kairos/opensuse:leap-15.6-standard-amd64-generic-v3.5.0-k3sv1.33.5-k3s1";

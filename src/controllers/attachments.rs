@@ -5,16 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use kube::{Api, Client, api::ListParams};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::sync::OnceCell;
 
-use crate::{
-    act::REQUEST_TIMEOUT,
-    api::{pages, volume_attachment::VolumeAttachment},
-    plan::model::question::Question,
-};
-
-/// Attachments in a page: less than what is read without waiting for other large answers (`large_answers`).
-const PAGE: u32 = 50;
+use super::reads::each;
+use crate::{api::volume_attachment::VolumeAttachment, plan::model::question::Question};
 
 /// What is attached, for the questions of one round.
 #[derive(Debug, Default)]
@@ -44,27 +38,15 @@ impl Attachments {
     async fn read(&self, client: &Client) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
         let all = Api::<VolumeAttachment>::all(client.clone());
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut page = ListParams::default().limit(PAGE);
-        // Each page has its own time: how many there are, the size of the cluster says.
-        let late = || {
-            let limit = REQUEST_TIMEOUT.as_secs();
-            format!("listing VolumeAttachments: the API server did not answer within {limit} s")
+        let take = |VolumeAttachment { spec, .. }: VolumeAttachment| {
+            if let Some(volume) = spec.source.persistent_volume_name
+                && self.asked.contains(&spec.node_name)
+            {
+                found.entry(spec.node_name).or_default().insert(volume);
+            }
         };
-        loop {
-            let list = timeout(REQUEST_TIMEOUT, all.list(&page)).await.with_context(late)?;
-            let list = list.context("listing VolumeAttachments")?;
-            for attachment in list.items.into_iter().map(|attachment| attachment.spec) {
-                if let Some(volume) = attachment.source.persistent_volume_name
-                    && self.asked.contains(&attachment.node_name)
-                {
-                    found.entry(attachment.node_name).or_default().insert(volume);
-                }
-            }
-            match pages::after(page, list.metadata) {
-                Some(next) => page = next,
-                None => return Ok(found),
-            }
-        }
+        each(&all, &ListParams::default(), take).await.context("listing VolumeAttachments")?;
+        Ok(found)
     }
 }
 
@@ -77,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::act::tests::Server;
+    use crate::controllers::reads::PAGE;
 
     fn attachment(number: usize) -> Value {
         json!({"metadata": {"name": format!("a{number}"), "managedFields": [{"manager": "csi"}]},

@@ -38,9 +38,9 @@ fn passes(code: StatusCode) -> bool {
     code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// The same request for fewer and fewer objects, in the end for one alone, if it is for a page of several ones.
-/// The page that follows is again as large as whoever asks wants it: that is in his requests, and not in where
-/// the list stands.
+/// The same request for fewer and fewer objects, in the end for one alone, if it is for a page of several
+/// ones. The page that follows is again as large as whoever asks wants it: that is in his requests, and not
+/// in where the list stands.
 pub fn smaller(request: &Request<Body>) -> Vec<Request<Body>> {
     let query = request.uri().query().unwrap_or_default();
     let asked = query.split('&').find_map(|part| part.strip_prefix("limit="));
@@ -48,7 +48,7 @@ pub fn smaller(request: &Request<Body>) -> Vec<Request<Body>> {
     FEWER.into_iter().filter(|fewer| *fewer < limit).filter_map(|fewer| of(request, fewer)).collect()
 }
 
-/// The same request for at most so many objects.
+/// The same request, for at most this number of objects.
 fn of(request: &Request<Body>, limit: u32) -> Option<Request<Body>> {
     let query = request.uri().query()?.split('&');
     let part = |part: &str| if part.starts_with("limit=") { format!("limit={limit}") } else { part.into() };

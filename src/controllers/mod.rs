@@ -20,6 +20,7 @@ mod plan_pace;
 mod planner;
 mod question_pace;
 mod questions;
+mod reads;
 mod rivals;
 mod sight;
 

@@ -1,17 +1,21 @@
 //! Answers what a plan asks, by live requests.
 
-use std::{collections::BTreeSet, fmt::Debug, future::ready};
+use std::{collections::BTreeSet, future::ready};
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::{attachments::Attachments, claims, rivals};
+use super::{
+    attachments::Attachments,
+    claims,
+    reads::{each, in_time},
+    rivals,
+};
 use crate::{
-    act::{self, Actor, Admission, REQUEST_TIMEOUT},
+    act::{self, Actor, Admission},
     api::{
         event::Event,
         job::Job,
@@ -19,7 +23,6 @@ use crate::{
         node::Node,
         nodeop::NodeOp,
         owner::{self, Owner},
-        pages,
         pod::Pod,
     },
     observe::{LiveObject, Observer, static_pods, view},
@@ -158,34 +161,6 @@ async fn one(
     })
 }
 
-/// Objects in a page of a live list.
-const PAGE: u32 = 50;
-
-/// A request, for which the API server has some time.
-async fn in_time<T, E>(request: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
-where
-    E: Into<anyhow::Error>,
-{
-    let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
-    timeout(REQUEST_TIMEOUT, request).await.with_context(late)?.map_err(Into::into)
-}
-
-/// Reads a list page by page, each of which has its own time to be answered.
-async fn each<K>(api: &Api<K>, params: &ListParams, mut take: impl FnMut(K)) -> anyhow::Result<()>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let mut page = params.clone().limit(PAGE);
-    loop {
-        let list = in_time(api.list(&page)).await?;
-        list.items.into_iter().for_each(&mut take);
-        match pages::after(page, list.metadata) {
-            Some(next) => page = next,
-            None => return Ok(()),
-        }
-    }
-}
-
 /// Whether it is one that this operator made: it has one of our names.
 fn is_of_ours(job: &Job) -> bool {
     let JobView { owner, node, name, .. } = view::job(job);
@@ -247,7 +222,8 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
     there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// What the newest Event about a pod says. A warning has passed once its kubelet says that it has gone further.
+/// What the newest Event about a pod says. A warning has passed once its kubelet says that it has gone
+/// further.
 async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
     let params = ListParams::default().fields(&format!("regarding.uid={uid}"));
     let (api, mut last) = (Api::<Event>::namespaced(client.clone(), namespace), None);

@@ -8,10 +8,10 @@
 use anyhow::Context;
 use futures::{TryStreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::reads::in_time;
 use crate::{
-    act::REQUEST_TIMEOUT,
     api::{metadata::Metadata, nodeop::NodeOp, pages},
     observe::{LiveObject, Observer},
     plan::model::question::Answer,
@@ -31,7 +31,7 @@ pub async fn read(client: &Client, observer: &Observer) -> anyhow::Result<Answer
     // are.
     let began = Instant::now();
     loop {
-        let list = within(versions.list(&page)).await.context("listing all NodeOps")?;
+        let list = in_time(versions.list(&page)).await.context("listing all NodeOps")?;
         let news = list.items.into_iter().filter(|told| !observer.has_op(&told.metadata, began));
         stream::iter(news.map(Ok))
             .try_for_each_concurrent(AT_ONCE, |told| one(client, observer, told))
@@ -47,16 +47,11 @@ pub async fn read(client: &Client, observer: &Observer) -> anyhow::Result<Answer
 async fn one(client: &Client, observer: &Observer, told: Metadata<NodeOp>) -> anyhow::Result<()> {
     let (namespace, name) = (told.namespace().unwrap_or_default(), told.name_any());
     let (api, began) = (Api::<NodeOp>::namespaced(client.clone(), &namespace), Instant::now());
-    let found = within(api.get_opt(&name)).await;
+    let found = in_time(api.get_opt(&name)).await;
     if let Some(op) = found.with_context(|| format!("reading NodeOp {namespace}/{name}"))? {
         observer.read(LiveObject::Op(Box::new(op)), began);
     }
     Ok(())
-}
-
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-    let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
-    Ok(timeout(REQUEST_TIMEOUT, request).await.with_context(late)??)
 }
 
 #[cfg(test)]

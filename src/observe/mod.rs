@@ -91,8 +91,8 @@ impl Caches {
         ops.chain(shown).chain(news).collect()
     }
 
-    /// What no watch tells of: as what asks for each, and its version. Nothing while no plans are made here: what is over is
-    /// forgotten as they are made.
+    /// What no watch tells of: as what asks for each, and its version. Nothing while no plans are made here:
+    /// what is over is forgotten as they are made.
     fn unselected(&self) -> Vec<(Question, Option<u64>)> {
         if self.shown_at.is_none_or(|at| at.elapsed() > SHOWN_WITHIN) {
             return Vec::new();

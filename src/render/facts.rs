@@ -59,8 +59,8 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
             containers: vec![reader],
             volumes: Some(vec![
                 parts::host_path("etc", "/etc", "Directory"),
-                // For `/usr/lib/os-release`. Each Linux has `/usr`; NixOS has no `/usr/lib`, and a kubelet starts
-                // no pod with a directory that is missing, or makes it, which would change the host.
+                // For `/usr/lib/os-release`. Each Linux has `/usr`; NixOS has no `/usr/lib`, and a kubelet
+                // starts no pod with a directory that is missing, or makes it, which would change the host.
                 parts::host_path("usr", "/usr", "Directory"),
             ]),
             ..parts::pod_spec(node)

@@ -214,7 +214,8 @@ fn no_command_takes_an_upgrade_for_its_nodeop() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// `Ready` and `Complete` stay `False` after a failure, so whoever waits for one of them waits until the timeout.
+/// `Ready` and `Complete` stay `False` after a failure, so whoever waits for one of them waits until the
+/// timeout.
 #[test]
 fn no_command_waits_for_what_does_not_come_after_a_failure() {
     let mut wrong = Vec::new();

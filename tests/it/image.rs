@@ -1,5 +1,5 @@
-//! `scripts/image` takes a tool that can do what is asked, whichever others are there, and it and `scripts/build` build
-//! for the machine that they run on.
+//! `scripts/image` takes a tool that can do what is asked, whichever others are there, and it and
+//! `scripts/build` build for the machine that they run on.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 

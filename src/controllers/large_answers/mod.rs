@@ -2,11 +2,11 @@
 //!
 //! How large an object is that we read, somebody else decides: whoever may make pods, or has the credentials
 //! of a node. It may be a megabyte and a half, of which each `<` is six characters in JSON, and the client
-//! has an answer in memory twice before it is parsed. So no page of a list is larger than [`PAGE`] bytes, unless
-//! one object is: a larger one is given up half-way and asked for a few objects at a time, or one. And this bounds what
-//! all requests together bring, whoever asks and of however many nodes: of each answer the first [`FREE`]
-//! bytes are read in any case, and what is beyond them of one answer alone: the others wait in the network,
-//! and with the server. In a watch, each event counts as an answer, and a large one is its last:
+//! has an answer in memory twice before it is parsed. So no page of a list is larger than [`PAGE`] bytes,
+//! unless one object is: a larger one is given up half-way and asked for a few objects at a time, or one. And
+//! this bounds what all requests together bring, whoever asks and of however many nodes: of each answer the
+//! first [`FREE`] bytes are read in any case, and what is beyond them of one answer alone: the others wait in
+//! the network, and with the server. In a watch, each event counts as an answer, and a large one is its last:
 //! the client keeps the room that it needed for as long as the watch lasts. So a pod of any size costs time,
 //! and no memory.
 //!

@@ -28,7 +28,7 @@ const PIECE: usize = 32 * 1024;
 #[derive(Clone, Default)]
 struct Slow {
     size: usize,
-    /// Answers that stop after so many pieces.
+    /// The number of pieces after which an answer stops.
     stuck: Arc<Mutex<Option<usize>>>,
     under_way: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,

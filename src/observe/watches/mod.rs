@@ -37,8 +37,8 @@ use crate::api::{
     job::Job, metadata::Metadata, names, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade,
 };
 
-/// Objects in a page of a list. How large they may be is the client's part, which asks for one at a time where
-/// a page of so many is too large.
+/// Objects in a page of a list. How large they may be is the client's part, which asks for fewer where a
+/// page is too large.
 const PAGE: u32 = 50;
 /// NodeOps, or NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte,
 /// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.

@@ -2,7 +2,8 @@
 //!
 //! Whoever may edit an object may take a label off it, `kubectl label --all` does so to many, and so does a
 //! policy that cleans up. The watch says that the object is deleted, in the version of that very change, and
-//! nothing of it from then on. So what is said to be deleted is read, and what is there is read again and again.
+//! nothing of it from then on. So what is said to be deleted is read, and what is there is read again and
+//! again.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -19,8 +20,8 @@ use crate::{
     plan::model::question::Question,
 };
 
-/// Between two reads of an object of which no watch tells; twice as long after each that showed nothing new, up
-/// to a minute.
+/// Between two reads of an object of which no watch tells; twice as long after each that showed nothing new,
+/// up to a minute.
 const READ_EVERY: Duration = Duration::from_secs(5);
 const READ_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
@@ -32,8 +33,8 @@ pub(in crate::observe) fn selects_work(of: &ObjectMeta) -> bool {
     of.labels.as_ref().is_some_and(|labels| labels.contains_key(names::NODEOP))
 }
 
-/// The event, or that the object has changed, if it is there. Of one that had been told to end, its end is what
-/// the watch tells; and what is not kept is not looked for.
+/// The event, or that the object has changed, if it is there. Of one that had been told to end, its end is
+/// what the watch tells; and what is not kept is not looked for.
 pub(super) async fn confirmed<K, E>(
     api: &Api<K>,
     event: Result<Event<K>, E>,

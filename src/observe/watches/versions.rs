@@ -1,9 +1,9 @@
 //! Our own kinds, of which a watch tells the versions alone.
 //!
-//! An operation on thousands of nodes is half a megabyte, and a step on one of them is a new version of it, and
-//! of the upgrade that it belongs to. As a rule we have written that ourselves, and know what stands there. So
-//! the watch tells of metadata, and what is news is read. A read is never older than what the watch has told:
-//! what comes in meanwhile is in it.
+//! An operation on thousands of nodes is half a megabyte, and a step on one of them is a new version of it,
+//! and of the upgrade that it belongs to. As a rule we have written that ourselves, and know what stands
+//! there. So the watch tells of metadata, and what is news is read. A read is never older than what the watch
+//! has told: what comes in meanwhile is in it.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -220,8 +220,8 @@ mod tests {
     use super::*;
     use crate::observe::LiveObject;
 
-    /// An API server with one object of the kind of this name, in this version, and how often it was asked for
-    /// the whole of it.
+    /// An API server with one object of the kind of this name, in this version, and how often it was asked
+    /// for the whole of it.
     #[derive(Clone)]
     struct Server {
         plural: String,

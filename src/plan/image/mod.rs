@@ -209,8 +209,8 @@ const OLD_HUB: &str = "index.docker.io";
 const LIBRARY: &str = "library";
 
 /// The repository of an image, with the registry and the folder that a short name leaves out, as runtimes
-/// complete it (`reference.ParseNormalizedNamed` of distribution): kubelets report the complete name, whatever
-/// a pod says.
+/// complete it (`reference.ParseNormalizedNamed` of distribution): kubelets report the complete name,
+/// whatever a pod says.
 fn repository(name: &str) -> String {
     let bare = split_tag(name.split_once('@').map_or(name, |(name, _)| name)).0;
     let is_host = |part: &str| {

@@ -1,8 +1,8 @@
 //! What keeps failing, said where it is waited for: in the message of the node that it holds up, and of its
 //! NodeOp.
 //!
-//! A step returns what it wants done and asked. If one of these requests keeps failing, that is the reason why
-//! the node waits, so it is quoted in the node's message and in that of its NodeOp.
+//! A step returns what it wants done and asked. If one of these requests keeps failing, that is the reason
+//! why the node waits, so it is quoted in the node's message and in that of its NodeOp.
 
 use std::collections::BTreeMap;
 

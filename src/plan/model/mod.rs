@@ -1,9 +1,9 @@
 //! What goes into a plan and what comes out of it. Nothing here decides about an operation.
 //!
-//! - `snapshot`, `question`, `silence`: what is known of the cluster, and what has to be asked live, also of a
-//!   pod whose status says nothing;
-//! - `action`, `effects`, `identity`, `failing`: what is to be done, what one decision wants of that, what makes
-//!   two of them the same thing, and which of them keep failing;
+//! - `snapshot`, `question`, `silence`: what is known of the cluster, and what has to be asked live, also of
+//!   a pod whose status says nothing;
+//! - `action`, `effects`, `identity`, `failing`: what is to be done, what one decision wants of that, what
+//!   makes two of them the same thing, and which of them keep failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
 //! - `id`, `time`, `stamp`: names and UIDs, deadlines, and moments that stand in a status by whichever clock;

@@ -37,8 +37,8 @@ pub enum Question {
     Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
-    /// What does the newest Event about this pod say? Some things stand nowhere else: a sandbox, an address, a
-    /// mount, a device, an image that is being pulled.
+    /// What does the newest Event about this pod say? Some things stand nowhere else: a sandbox, an address,
+    /// a mount, a device, an image that is being pulled.
     PodEvents { namespace: String, name: String, uid: String },
     /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs
     /// there)? kubeadm's clusters have such pods; elsewhere the answer is that there are none.

@@ -37,8 +37,8 @@ impl fmt::Display for Told {
     }
 }
 
-/// What is said of a pod that has been silent for too long; asks for it. What its newest Event says is so now:
-/// a warning that another Event follows has passed.
+/// What is said of a pod that has been silent for too long; asks for it. What its newest Event says is so
+/// now: a warning that another Event follows has passed.
 pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>> {
     let Some(due) = snapshot.silent_since(pod).map(|since| later(since, SILENT_AFTER)) else {
         return None.into();

@@ -19,8 +19,8 @@ impl Stamp {
         self.0
     }
 
-    /// When it was, unless it lies ahead of our clock: then a clock that was wrong wrote it, and nothing is known
-    /// of when it was, but that it is past.
+    /// When it was, unless it lies ahead of our clock: then a clock that was wrong wrote it, and nothing is
+    /// known of when it was, but that it is past.
     pub fn trusted(self, now: Timestamp) -> Option<Timestamp> {
         Some(self.0).filter(|at| *at <= now)
     }

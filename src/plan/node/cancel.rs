@@ -1,4 +1,5 @@
-//! Cancelling an operation on a node: nothing of it may start, and no reboot may come, once its node's entry is final.
+//! Cancelling an operation on a node: nothing of it may start, and no reboot may come, once its node's entry
+//! is final.
 //!
 //! So what could still act is ended first, and its end is seen, or its absence confirmed by a live read,
 //! before the entry says that nothing more happens. A cache that does not show a Job or a waiter yet proves

@@ -46,8 +46,8 @@ pub struct Releases<'a> {
 #[derive(Debug)]
 pub struct NodeRelease {
     effects: Effects,
-    /// Why the NodeOp that has claimed the node, and is done with it, has not given it back. Nothing if it still
-    /// works on the node, or nobody has claimed it.
+    /// Why the NodeOp that has claimed the node, and is done with it, has not given it back. Nothing if it
+    /// still works on the node, or nobody has claimed it.
     pub unreleased: Option<Unreleased>,
     /// What of all this keeps failing.
     pub last_error: Option<String>,

@@ -32,8 +32,8 @@ pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
         effects.add(settled);
         return effects;
     }
-    // The status is written on the next pass (`settle`), after the finalizer is off: a refused status write must
-    // not keep the NodeOp.
+    // The status is written on the next pass (`settle`), after the finalizer is off: a refused status write
+    // must not keep the NodeOp.
     let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
     effects.add(Action::Finalize { op: op.object.clone(), finalizers });
     effects

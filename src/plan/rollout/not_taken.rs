@@ -131,7 +131,8 @@ pub enum Untouched {
 }
 
 impl Untouched {
-    /// Whether the node is done, or has failed: whoever set a limit for nodes that are not Ready wants to know.
+    /// Whether the node is done, or has failed: whoever set a limit for nodes that are not Ready wants to
+    /// know.
     pub fn succeeded(&self) -> bool {
         match self {
             Self::NotReadyFor(_) => false,

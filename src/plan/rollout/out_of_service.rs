@@ -1,5 +1,5 @@
-//! The slots that nobody works on, and why a node holds one: it is not given back, or it failed, or went down, and
-//! is out of service since. How they are found stands in `slots`.
+//! The slots that nobody works on, and why a node holds one: it is not given back, or it failed, or went
+//! down, and is out of service since. How they are found stands in `slots`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

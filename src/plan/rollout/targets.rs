@@ -34,13 +34,14 @@ use crate::{
 };
 
 /// How long a node that joins may take to become Ready, and to tell its boot, before a selector is evaluated
-/// without it: longer than a network plugin takes to be installed, and shorter than people wait for a node that
-/// is broken.
+/// without it: longer than a network plugin takes to be installed, and shorter than people wait for a node
+/// that is broken.
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
-/// For how long the same nodes have to match an operation that none matched before: a label is put on one node
-/// after the other, as by one `kubectl label` for several, and whoever came first would be all that it is about.
+/// For how long the same nodes have to match an operation that none matched before: a label is put on one
+/// node after the other, as by one `kubectl label` for several, and whoever came first would be all that it
+/// is about.
 const SETTLES: SignedDuration = SignedDuration::from_secs(5);
-/// It begins at the latest so long after the first one matched: labels may come and go for ever.
+/// It begins at the latest this long after the first one matched: labels may come and go for ever.
 const SETTLES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
@@ -72,7 +73,7 @@ pub enum NoTargets {
     NoMatch { selector: Option<String>, named: Vec<String> },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
-    /// They are chosen when it is resumed; so many match now.
+    /// They are chosen when it is resumed; `matching` nodes match now.
     Paused { matching: usize },
     /// These match since a moment ago, where none did before: others may be about to.
     Settling { nodes: Vec<String> },
@@ -160,8 +161,8 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
         return Targets::Chosen(of_round(snapshot, op)).into();
     }
     if op.spec.paused == Some(true) {
-        // An older upgrade leaves alone what this one has chosen. While nothing may start, people label nodes,
-        // and some join: whoever labels one for the older upgrade would wait for it for ever.
+        // An older upgrade leaves alone what this one has chosen. While nothing may start, people label
+        // nodes, and some join: whoever labels one for the older upgrade would wait for it for ever.
         return Targets::Missing(NoTargets::Paused { matching: matching(snapshot, op).len() }).into();
     }
     let selector = selector::of(op);
@@ -192,8 +193,8 @@ pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus
     snapshot.matching(op).map(|node| (node.name.clone(), NodeStatus::default())).collect()
 }
 
-/// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node of
-/// this name, or none that matched. A misspelt name would be a success otherwise.
+/// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node
+/// of this name, or none that matched. A misspelt name would be a success otherwise.
 pub fn absent(op: &NodeOp, nodes: &NodeStatuses) -> Option<String> {
     let absent: Vec<String> =
         op.spec.node_names.iter().filter(|name| !nodes.contains_key(name)).cloned().collect();

@@ -54,7 +54,8 @@ fn where_the_distribution_says_whether_etcd_votes_that_counts() {
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
-/// RKE2 has both. Its condition is what etcd's leader counts, and may be old; of the API server it says nothing.
+/// RKE2 has both. Its condition is what etcd's leader counts, and may be old; of the API server it says
+/// nothing.
 #[test]
 fn where_it_says_so_and_runs_it_in_static_pods_both_count() {
     let mut cluster = two();

@@ -261,7 +261,8 @@ fn only_tests_of_a_cluster_are_ignored() {
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
 
-/// What the client or Rust prints of an error is for programmers: `act::error_message` says it for everybody else.
+/// What the client or Rust prints of an error is for programmers: `act::error_message` says it for everybody
+/// else.
 #[test]
 fn errors_are_told_in_words() {
     let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];

@@ -17,7 +17,7 @@ use crate::{
         fixtures,
         model::{
             id::OpRef,
-            snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, Owner, Placed},
+            snapshot::{ContainerState, ContainerView, JobState, NodeView, Owner, Placed},
         },
     },
 };
@@ -44,21 +44,7 @@ fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
     let node = |(name, arch): (&str, &str)| {
         (name.to_owned(), Arc::new(NodeView { name: name.into(), arch: arch.into(), ..NodeView::default() }))
     };
-    let job = JobView {
-        namespace: "ns".into(),
-        name: "j".into(),
-        uid: "ju".into(),
-        resource_version: String::new(),
-        owner: Owner::nodeop("op", "u"),
-        node: "n1".into(),
-        suspended: false,
-        deleting: false,
-        state: JobState::Active,
-        started_at: None,
-        deadline_seconds: None,
-        failed: 0,
-        settled_in: None,
-    };
+    let job = fixtures::job("j", JobState::Active);
     Snapshot {
         nodes: [("n1", "amd64"), ("n2", "amd64"), ("n3", "amd64"), ("a1", "arm64")].map(node).into(),
         ops: [(OpRef::of(op).key(), op.clone())].into(),

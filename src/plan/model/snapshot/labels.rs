@@ -40,8 +40,8 @@ fn is_member(labels: &BTreeMap<String, String>) -> bool {
             .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
 }
 
-/// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node sees
-/// the label there, and means it.
+/// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node
+/// sees the label there, and means it.
 fn is_held(labels: &BTreeMap<String, String>) -> bool {
     labels.get(names::HOLD).is_some_and(|value| value != "false")
 }

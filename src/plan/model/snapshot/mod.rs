@@ -158,8 +158,8 @@ impl NodeView {
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
-    /// Whether nothing about the node itself keeps an operation from it: it is Ready and stays, and nobody holds
-    /// it.
+    /// Whether nothing about the node itself keeps an operation from it: it is Ready and stays, and nobody
+    /// holds it.
     pub fn is_fit(&self) -> bool {
         self.ready && !self.deleting && !self.labels.on_hold()
     }
@@ -169,8 +169,8 @@ impl NodeView {
         self.is_fit() && self.claimed_by.is_none()
     }
 
-    /// Whether its facts can be read as soon as it is Ready: they are those of a boot, which its kubelet has to
-    /// tell. Nodes that are no machines (KWOK, virtual kubelets) tell none.
+    /// Whether its facts can be read as soon as it is Ready: they are those of a boot, which its kubelet has
+    /// to tell. Nodes that are no machines (KWOK, virtual kubelets) tell none.
     pub fn tells_its_boot(&self) -> bool {
         !self.boot_id.is_empty()
     }

@@ -127,8 +127,8 @@ impl Ended {
     }
 }
 
-/// Whether that is all that a container has said, and its runtime says it: that the kernel did not execute the
-/// command, nor ever will.
+/// Whether that is all that a container has said, and its runtime says it: that the kernel did not execute
+/// the command, nor ever will.
 fn was_not_executed(output: &str) -> bool {
     let output = output.to_ascii_lowercase();
     let json = output.strip_prefix(AS_JSON).and_then(|rest| rest.split_once("\","));

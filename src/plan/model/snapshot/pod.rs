@@ -270,8 +270,8 @@ impl PodView {
         self.containers.iter().any(|it| it.carries_out() && it.waits())
     }
 
-    /// Whether it stands still, and its kubelet does not say in its status what keeps it. That stands in Events
-    /// alone; or it waits for a container of somebody else.
+    /// Whether it stands still, and its kubelet does not say in its status what keeps it. That stands in
+    /// Events alone; or it waits for a container of somebody else.
     pub fn is_silent(&self) -> bool {
         self.stands_still() && self.obstacle().is_none()
     }

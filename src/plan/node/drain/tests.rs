@@ -153,8 +153,8 @@ fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up(
     assert_eq!(evicted(&other.pass(5)), ["late"], "the drain was over: whatever has to go came late");
 }
 
-/// Where there is no reboot, the node is let go and the pod may stay; where there is one, an eviction comes too
-/// late.
+/// Where there is no reboot, the node is let go and the pod may stay; where there is one, an eviction comes
+/// too late.
 #[test]
 fn what_came_late_is_no_longer_evicted_once_the_job_is_over() {
     let mut world = drained(DrainOptions::default(), true);

@@ -42,9 +42,9 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
 }
 
-/// A Job says that it is settled: its operation has succeeded, and it must not run again. That was recorded in
-/// the NodeOp before, which may not be seen yet, since the two come by two watches. So the NodeOp is read. If
-/// it says nothing of a success, then the Job says so by somebody else's hand, and proves nothing.
+/// A Job says that it is settled: its operation has succeeded, and it must not run again. That was recorded
+/// in the NodeOp before, which may not be seen yet, since the two come by two watches. So the NodeOp is read.
+/// If it says nothing of a success, then the Job says so by somebody else's hand, and proves nothing.
 fn unless_settled(ctx: &NodeContext<'_>, job: &JobView) -> Option<Planned<Decision>> {
     let live = Question::Op(ctx.op.id.clone());
     let unread =

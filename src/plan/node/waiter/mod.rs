@@ -1,7 +1,5 @@
 //! The reboot waiter of a node that is worked on: there before the Job may start, there again if it was lost.
 
-use std::sync::Arc;
-
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -164,8 +162,7 @@ fn cannot_start(why: String) -> Waiter {
 fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned<Waiter> {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
-        let until = ctx.work.waiter.lost_at.map(|lost| later(ctx.snapshot.begun_at(lost), pause(attempt)));
-        if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
+        if let Some(until) = made_at(ctx).filter(|until| ctx.snapshot.now < *until) {
             let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until: Some(until) };
             return in_time(ctx, why).with(Effects::wake_at(until));
         }
@@ -189,9 +186,10 @@ pub fn not_made(ctx: &NodeContext<'_>) -> Option<Starting> {
     Some(Starting::HeldUp { why })
 }
 
-/// The pause before this attempt.
-fn pause(attempt: i32) -> SignedDuration {
-    (BACKOFF * attempt).min(MAX_BACKOFF)
+/// When the present waiter may be made at the earliest: a while after the one before was lost.
+fn made_at(ctx: &NodeContext<'_>) -> Option<Timestamp> {
+    let pause = (BACKOFF * ctx.work.waiter.number()).min(MAX_BACKOFF);
+    ctx.work.waiter.lost_at.map(|lost| later(ctx.snapshot.begun_at(lost), pause))
 }
 
 /// Ends a waiter that watches and has not heard that its reboot is due, as it is since `due`: somebody took
@@ -199,14 +197,10 @@ fn pause(attempt: i32) -> SignedDuration {
 /// and is told. Should this one have asked for the reboot meanwhile, then the next one finds another boot and
 /// nothing to do.
 pub fn replace_unaware(ctx: &NodeContext<'_>, due: Timestamp) -> Effects {
-    let attempt = ctx.work.waiter.number();
-    let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);
-    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
-    let watches = |pod: &&Arc<PodView>| {
-        pod.is_of(&ctx.op.id) && pod.is_active() && pod.reboot_state.as_deref() == Some(reboot_state::WAITING)
-    };
-    let Some(pod) = pod.filter(watches) else { return Effects::default() };
-    let made = ctx.work.waiter.lost_at.map(|lost| later(ctx.snapshot.begun_at(lost), pause(attempt)));
+    let watches =
+        |pod: &&PodView| pod.is_active() && pod.reboot_state.as_deref() == Some(reboot_state::WAITING);
+    let Some(pod) = present(ctx).filter(watches) else { return Effects::default() };
+    let made = made_at(ctx);
     let until = later(made.map_or(due, |made| made.max(due)), HEARS_WITHIN);
     if ctx.snapshot.now < until {
         return Effects::wake_at(until);

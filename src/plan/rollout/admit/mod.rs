@@ -76,9 +76,9 @@ struct Pass<'a, 's> {
     room: usize,
     /// Nodes that are worked on, or still to be released.
     busy: usize,
-    /// How many more preflights may be in progress or waiting for their node's turn. Counted from the front of
-    /// the order: a node further back must not use up the number that one further ahead needs, or the order
-    /// would never advance.
+    /// How many more preflights may be in progress or waiting for their node's turn. Counted from the front
+    /// of the order: a node further back must not use up the number that one further ahead needs, or the
+    /// order would never advance.
     preflights_left: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<NotTaken>,
@@ -160,14 +160,14 @@ impl Pass<'_, '_> {
     /// Starts a pending node, or says why not. What is looked at, in this order:
     ///
     /// 1. whether the Node is there: of one that is gone nothing else is known;
-    /// 2. whether the operation is done with it, because a newer upgrade decides what it runs, or a later round
-    ///    takes it: then it waits for nothing;
-    /// 3. whether people hold it, and 4. whether it is Ready: neither has a preflight, nor a place in the order
-    ///    that others would wait for;
+    /// 2. whether the operation is done with it, because a newer upgrade decides what it runs, or a later
+    ///    round takes it: then it waits for nothing;
+    /// 3. whether people hold it, and 4. whether it is Ready: neither has a preflight, nor a place in the
+    ///    order that others would wait for;
     /// 5. whether it is still being given back by this NodeOp, and 6. whether another one has it or takes it
     ///    first: what a preflight found out meanwhile would not be true for long;
-    /// 7. whether what was found out of it agrees with other nodes, 8. and whether its run has had its attempt:
-    ///    either ends it untouched, before a slot is asked for;
+    /// 7. whether what was found out of it agrees with other nodes, 8. and whether its run has had its
+    ///    attempt: either ends it untouched, before a slot is asked for;
     /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
     /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
     ///     control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);

@@ -48,7 +48,8 @@ pub fn check_idle(
     };
     let unreadable = world.nodes.iter().filter(unreadable).count();
     let each = IDLE + boots * PER_BOOT + unreadable * PER_UNREADABLE;
-    // And for what somebody took our label off, once a minute: of a node that is away, a waiter is there still.
+    // And for what somebody took our label off, once a minute: of a node that is away, a waiter is there
+    // still.
     let unlabelled = if world.worlds.contains(&Kind::Strangers) { PER_UNREADABLE } else { 0 };
     let each = each + unlabelled;
     // Two that both lead each ask for all of it.

@@ -1,5 +1,5 @@
-//! What was there before and what is there now, each in order: the one is told from the other in one walk over
-//! both.
+//! What was there before and what is there now, each in order: the one is told from the other in one walk
+//! over both.
 
 use std::cmp::Ordering;
 

@@ -3,8 +3,8 @@
 //! A label says so, but a Node object is not the machine: cloud controllers delete the object of a machine that
 //! is away, and its kubelet makes another one, to which the labels come a moment later or never. Etcd counts the
 //! machine as a member all the while. So a member is remembered by its name until somebody takes the label off
-//! the same object, until another machine has the name, or until the object, or a kubelet's report to the next
-//! one, has been gone for [`RETURNS_WITHIN`].
+//! the same object, until another machine has the name, or until the object, or a kubelet's report to the
+//! next one, has been gone for [`RETURNS_WITHIN`].
 
 use std::collections::BTreeMap;
 
@@ -81,8 +81,8 @@ impl Member {
         }
     }
 
-    /// Whether this Node object is the member's: it has the label, or is another one of the same machine, whose
-    /// label comes later. Nobody knows that before its kubelet has reported to it.
+    /// Whether this Node object is the member's: it has the label, or is another one of the same machine,
+    /// whose label comes later. Nobody knows that before its kubelet has reported to it.
     fn is_in(&self, node: &NodeView) -> Option<bool> {
         if node.control_plane() || node.uid == self.labelled {
             return Some(node.control_plane());
