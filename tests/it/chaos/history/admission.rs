@@ -150,8 +150,12 @@ impl Past<'_> {
         };
         let (had, has) = (held(before), held(now));
         let limit = intent(op).concurrency.unwrap_or(usize::MAX);
-        // One that was done may go down when the next one was taken already.
-        let went_down = |node: &String| now.node_statuses[node].phase == Phase::Completed;
+        // One that was done, or had failed and was given back, may go down when the next one was taken already.
+        let went_down = |node: &String| {
+            let phase = now.node_statuses[node].phase;
+            let was_over = before.node_statuses.get(node).is_some_and(|entry| entry.phase == phase);
+            phase == Phase::Completed || phase == Phase::Failed && was_over
+        };
         let new: Vec<&String> = has.difference(&had).filter(|node| !went_down(node)).collect();
         if has.len() > limit && !new.is_empty() {
             self.broken(format!("{uid} has too many nodes in progress with {new:?}: {has:?}"));
