@@ -93,7 +93,7 @@ pub fn run(args: &LockArgs, host: &Host) -> Result<AppletExit> {
         return Ok(AppletExit::success("told to end before the node's lock could be had"));
     };
     info!("the node's lock is held; the command may run");
-    while !matches!(signals.next()?, Event::Terminate) {}
+    while !matches!(signals.next()?, Event::Terminate { .. }) {}
     if args.beside_init {
         let told = "told to end; the node's lock is free when the command has had the time to end, too";
         return Ok(AppletExit::success(told));

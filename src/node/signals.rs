@@ -4,7 +4,15 @@
 //! would be our doing. Tokio brings the handler; its runtime lives in a thread of its own, and the applet
 //! stays synchronous.
 
-use std::{io, process::ExitStatus, sync::mpsc};
+use std::{
+    io,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What an applet waits for.
 #[derive(Debug)]
 pub enum Event {
-    Terminate,
+    /// SIGTERM, and whether one came before.
+    Terminate {
+        again: bool,
+    },
     Ended(io::Result<ExitStatus>),
 }
 
@@ -21,6 +32,7 @@ pub enum Event {
 pub struct Signals {
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
+    told: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -28,7 +40,8 @@ impl Signals {
     pub fn listen() -> Result<Self> {
         let (sender, events) = mpsc::channel();
         let (listening, ready) = mpsc::channel();
-        let forward = sender.clone();
+        let (forward, told) = (sender.clone(), Arc::new(AtomicBool::new(false)));
+        let tell = Arc::clone(&told);
         std::thread::spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -40,16 +53,21 @@ impl Signals {
                     Err(error) => return drop(listening.send(Err(error))),
                 };
                 let _ = listening.send(Ok(()));
-                while terminate.recv().await.is_some() && forward.send(Event::Terminate).is_ok() {}
+                while terminate.recv().await.is_some() {
+                    let again = tell.swap(true, Ordering::SeqCst);
+                    if forward.send(Event::Terminate { again }).is_err() {
+                        break;
+                    }
+                }
             });
         });
         ready.recv().context("starting to listen for SIGTERM")?.context("listening for SIGTERM")?;
-        Ok(Self { sender, events })
+        Ok(Self { sender, events, told })
     }
 
-    /// Whether SIGTERM came meanwhile.
+    /// Whether SIGTERM has come, whoever was told of it.
     pub fn told_to_stop(&self) -> bool {
-        self.events.try_recv().is_ok()
+        self.told.load(Ordering::SeqCst)
     }
 
     pub fn sender(&self) -> mpsc::Sender<Event> {

@@ -114,7 +114,8 @@ impl Agent {
 
     /// Runs the agent to its end, streaming what it says. The Job's deadline is the limit: only it knows how
     /// long an upgrade may take, and ends with SIGTERM. The first SIGTERM is not passed on, because an agent
-    /// stopped while it writes leaves more to repair than one that ends in its own time; a second one is.
+    /// stopped while it writes leaves more to repair than one that ends in its own time; a second one is,
+    /// also if the first one came while another agent ran.
     pub fn run(&self, args: &[String], host_dir: &Path, signals: &Signals) -> Result<Run> {
         info!(?args, "running {AGENT}");
         let mut command = self.command();
@@ -144,17 +145,15 @@ fn no_agent() -> String {
 fn wait(mut child: Child, signals: &Signals) -> Result<ExitStatus> {
     let (pid, events) = (child.id(), signals.sender());
     std::thread::spawn(move || events.send(Event::Ended(child.wait())));
-    let mut told = false;
     loop {
         match signals.next().context("waiting for the agent")? {
             Event::Ended(status) => return status.context("waiting for the agent"),
-            Event::Terminate if told => {
+            Event::Terminate { again: true } => {
                 warn!("told to stop again: passing it on");
                 init::terminate(pid);
             }
-            Event::Terminate => {
+            Event::Terminate { again: false } => {
                 warn!("told to stop, but {AGENT} is writing: letting it end");
-                told = true;
             }
         }
     }

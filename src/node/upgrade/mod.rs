@@ -21,6 +21,7 @@
 //! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
 //! | the agent failed | `started` | fails permanently, as nobody knows it any more |
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
+//! | the recovery image is written, and the pod was told to stop | `failed` | runs both agents, as nothing of the active image was begun |
 //! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | GRUB is told to try the new image, on a node that had not booted its active one (see [`grub`]) | `started` | as for "the agent runs" |
@@ -211,8 +212,12 @@ fn upgrade(
     let record = (!order.active).then(|| witness::before(&host_dir));
     // One that writes the recovery image alone puts nothing in the place of what the node has booted.
     let images = order.active.then(|| replaced::look(&host_dir));
-    for arguments in plan::commands(order, &exclude) {
-        match agent.run(&arguments, &host_dir, signals) {
+    for (number, arguments) in plan::commands(order, &exclude).iter().enumerate() {
+        // The pod's time is running out: an agent that begins now would be killed while it writes.
+        if number > 0 && signals.told_to_stop() {
+            return failed(path, &state(UpgradeState::Failed), TOLD_BETWEEN.into(), patience);
+        }
+        match agent.run(arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
             Ok(Run::Failed(message))
                 if images.as_ref().is_some_and(|seen| seen.is_replaced(&replaced::look(&host_dir))) =>
@@ -243,6 +248,9 @@ fn upgrade(
 /// `started` stays: the new image is, or may be, the one that the node boots next.
 const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
     look at the node, and reboot it before another upgrade";
+
+/// Nothing of the active image was begun.
+const TOLD_BETWEEN: &str = "told to stop after the recovery image was written; the active image is as it was";
 
 fn not_started() -> String {
     format!("kairos-agent was not started; {} cannot be used", super::state_directory())

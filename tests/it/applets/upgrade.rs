@@ -308,6 +308,25 @@ fn the_first_sigterm_waits_for_the_agent_and_the_second_does_not() {
     assert_eq!(node.state(), Some((UpgradeState::Started, "b1".into())), "it may have been anywhere");
 }
 
+/// What is begun then would be killed midway.
+#[test]
+fn told_to_stop_while_the_recovery_image_is_written_no_other_agent_is_started() {
+    let node = Machine::new();
+    node.agent("while [ ! -e \"$KAIROS_ROOT/go\" ]; do sleep 0.05; done");
+    let both = UpgradeOrder { recovery: true, ..active() };
+    let child = node.upgrade(&both).spawn().unwrap();
+    eventually("the agent", || node.runs().len() == 1);
+    signal(&child, nix::sys::signal::Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    node.write("go", "");
+    let (code, words) = node.ended(&child.wait_with_output().unwrap());
+    assert!(code == 1 && words.starts_with("told to stop after the recovery image was written"), "{words}");
+    assert_eq!(node.runs(), ["upgrade --recovery --source dir:/"]);
+    assert_eq!(node.state(), Some((UpgradeState::Failed, "b1".into())));
+    // Another try writes both.
+    assert_eq!((node.try_once(&both).0, node.runs().len()), (0, 3));
+}
+
 #[test]
 fn two_pods_of_one_job_never_run_two_agents() {
     let node = Machine::new();
