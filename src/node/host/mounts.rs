@@ -11,7 +11,7 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2},
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::stat::Mode,
+    sys::stat::{Mode, major, minor},
 };
 
 use super::files;
@@ -92,6 +92,17 @@ fn unescape(field: &[u8]) -> PathBuf {
     std::ffi::OsString::from_vec(bytes).into()
 }
 
+/// Whether the filesystem of a device is read-only, by a `/proc/<pid>/mountinfo`. That a mount of it is says
+/// nothing: a container may have it so.
+pub fn is_read_only(mountinfo: &[u8], device: u64) -> bool {
+    let device = format!("{}:{}", major(device), minor(device));
+    String::from_utf8_lossy(mountinfo).lines().any(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        fields.get(2) == Some(&device.as_str())
+            && fields.last().is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    })
+}
+
 /// Takes the uppermost mount off a path. Lazily, for somebody may have the file open.
 pub fn unmount(path: &Path) -> Result<()> {
     umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("unmounting {}", path.display()))
@@ -102,6 +113,13 @@ pub fn bind(from: &Path, to: &Path) -> Result<()> {
     let nothing: Option<&str> = None;
     let doing = || format!("binding {} to {}", from.display(), to.display());
     mount(Some(from), to, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing).with_context(doing)
+}
+
+/// Mounts a small filesystem in memory at a directory.
+pub fn in_memory(at: &Path) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("size=64k,mode=0700"))
+        .with_context(|| format!("mounting memory at {}", at.display()))
 }
 
 /// Whether this process is root.
@@ -156,6 +174,15 @@ mod tests {
         let points = mount_points(text);
         assert_eq!(points, ["/", "/etc/hosts", "/with space\\"].map(PathBuf::from));
         assert_eq!(unescape(b"a\\9zz\\04"), PathBuf::from("a\\9zz\\04"));
+    }
+
+    #[test]
+    fn a_filesystem_is_read_only_and_not_one_mount_of_it() {
+        let text =
+            b"1 0 8:2 / / ro,noatime - ext4 /dev/sda2 ro,seclabel\n2 1 8:3 / /oem ro - ext4 /dev/sda3 rw\n";
+        for (device, read_only) in [(0x802, true), (0x803, false), (0x804, false)] {
+            assert_eq!(is_read_only(text, device), read_only, "{device:x}");
+        }
     }
 
     /// In a mount namespace of this thread's own.

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use super::{
     UpgradeArgs,
     agent::Agent,
+    cloud_config,
     plan::{self, Found, Need},
 };
 use crate::{
@@ -29,11 +30,12 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
         }
         bail!(Permanent(format!("{message}; select nodes by kairos.io/managed=true")));
     }
-    match plan::need(order, &found) {
+    let images = match plan::need(order, &found) {
         Need::Nothing { release } => return Ok(AppletExit::success(format!("{ALREADY_AT}{release}"))),
         Need::Refused(why) => bail!(Permanent(why)),
-        Need::Upgrade(_) => {}
-    }
+        Need::Upgrade(images) => images,
+    };
+    cloud_config::check(&images, host, &host.path(&args.host_dir))?;
     UsableAgent::find(order, host)?;
     let Found { boot, host: node, image, .. } = found;
     let proceed = Proceed { proceed: true, boot, before: node.version, target: image.version };

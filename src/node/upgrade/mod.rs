@@ -15,10 +15,12 @@
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
+//! | the node's cloud-config is overruled (see [`cloud_config`]) | an empty directory (what is in it goes with the container) | the same again |
+//! | it cannot be, and would have the agent reboot the node, or write another image | nothing | fails permanently |
 //! | room for the next record is kept, or the disk has none | nothing of which it goes by | the same again |
 //! | `started` is written | `started`, same boot | fails permanently: the agent may have run |
 //! | the agent runs | `started`, same boot | fails permanently: "interrupted" |
-//! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
+//! | somebody reboots the node, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
 //! | the agent failed | `started` | fails permanently, as nobody knows it any more |
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
 //! | the recovery image is written, and the pod was told to stop | `failed` | runs both agents, as nothing of the active image was begun |
@@ -39,6 +41,7 @@
 
 pub mod agent;
 mod check;
+mod cloud_config;
 mod grub;
 mod image;
 pub mod plan;
@@ -201,6 +204,7 @@ fn upgrade(
     }
     exclude.extend(order.exclude_paths.iter().cloned());
     image::show_host(host, &host_dir)?;
+    let overruled = cloud_config::overrule(order, host, &host_dir)?;
     if signals.told_to_stop() {
         return Ok(AppletExit::failure("told to stop before kairos-agent was started"));
     }
@@ -230,6 +234,7 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
+    drop(overruled);
     // A machine of which nobody knows what it has booted has not been seen to fall back.
     let fell_back = [boot_state::PASSIVE, boot_state::RECOVERY].contains(&found.boot_state.as_str());
     let not_tried = (order.active && fell_back)

@@ -1,6 +1,7 @@
 //! The applets as real processes, on a directory that stands for a node and against a scripted API server.
 
 mod api;
+mod cloud_config;
 mod disk;
 mod kernel;
 mod lock;

@@ -225,7 +225,8 @@ fn install_puts_a_binary_that_runs() {
 }
 
 /// In a mount namespace of its own and on the machine's own root, as in a container: what was mounted over
-/// the image's files is off, and the host's devices are there, when the agent runs.
+/// the image's files is off, the host's devices are there, and the node's cloud-config is overruled in memory,
+/// when the agent runs. What it binds into the new image is the disk as it is.
 #[test]
 fn the_agent_sees_the_image_and_the_hosts_devices() {
     let permitted = Command::new("unshare").args(["-m", "true"]).status();
@@ -234,14 +235,21 @@ fn the_agent_sees_the_image_and_the_hosts_devices() {
         return;
     }
     let node = Machine::new();
-    for path in ["host/dev", "host/run"] {
+    for path in ["host/dev", "host/run", "host/oem", "chroot"] {
         fs::create_dir_all(node.path(path)).unwrap();
     }
+    node.write("host/oem/90_custom.yaml", "#cloud-config\nupgrade: {reboot: true}\n");
     for path in ["host/dev/null", "host/run/of-the-host"] {
         node.write(path, "");
     }
     node.write("injected", "of the pod\n");
-    node.agent("cat /etc/hosts >\"$KAIROS_TEST/hosts\"; ls /dev /run >\"$KAIROS_TEST/seen\"");
+    node.agent(
+        "cat /etc/hosts >\"$KAIROS_TEST/hosts\"; ls /dev /run >\"$KAIROS_TEST/seen\"
+        mount --bind \"$HOST_DIR/oem\" \"$KAIROS_TEST/chroot\"
+        for oem in \"$HOST_DIR/oem\" \"$KAIROS_TEST/chroot\"; do
+            find \"$oem\" -name '*.yaml' | LC_ALL=C sort | xargs cat | grep -o 'reboot: [a-z]*' | tail -1
+        done >\"$KAIROS_TEST/reboots\"",
+    );
     let host = node.path("host");
     let script = "mount --bind \"$KAIROS_TEST/injected\" /etc/hosts && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
@@ -258,5 +266,8 @@ fn the_agent_sees_the_image_and_the_hosts_devices() {
         fs::read_to_string(node.path("seen")).unwrap(),
         "/dev:\nnull\n\n/run:\nkairos-operator\nof-the-host\n"
     );
+    assert_eq!(fs::read_to_string(node.path("reboots")).unwrap(), "reboot: false\nreboot: true\n");
+    let left = fs::read_dir(node.path("host/oem")).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["90_custom.yaml"], "nothing of it stays");
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
 }

@@ -167,9 +167,9 @@ fn compares(order: &UpgradeOrder) -> bool {
     order.active && !order.force
 }
 
-/// An agent was started and nobody knows how it ended, unless the node runs its work: a cloud-config may have
-/// the agent itself reboot the node. In the same boot there is no such proof, and the agent may have got as
-/// far as making the new image the active one; another run would then make it the fallback too.
+/// An agent was started and nobody knows how it ended, unless the node runs its work: it may have rebooted
+/// while the agent did. In the same boot there is no such proof, and the agent may have got as far as making
+/// the new image the active one; another run would then make it the fallback too.
 fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.boot == found.boot {
         return refuse(
