@@ -7,7 +7,7 @@ use crate::api::{
         condition::{COMPLETE, FAILED},
         is_our_finalizer,
     },
-    nodeop::{NodeOp, Phase},
+    nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus},
 };
 
 /// The condition that says that the operation is over, and why; none while it is not.
@@ -21,10 +21,24 @@ pub fn ended(conditions: &[Condition]) -> Option<Timestamp> {
     end(conditions).map(|end| end.last_transition_time.0)
 }
 
-impl NodeOp {
-    /// Whether its phase says that it is over.
+impl NodeOpStatus {
+    /// Whether it says that the operation is over. The Go operator, which writes no generation, says so of the
+    /// whole when the first node has failed, and between any two nodes: of what it wrote the nodes say it.
     pub fn is_over(&self) -> bool {
-        self.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+        let is_done = |entry: &NodeStatus| {
+            let reboots =
+                entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Pending);
+            entry.phase.is_final() && !reboots
+        };
+        let is_said = self.phase.is_some_and(Phase::is_final);
+        is_said && (self.observed_generation.is_some() || self.node_statuses.values().all(is_done))
+    }
+}
+
+impl NodeOp {
+    /// Whether its status says that it is over.
+    pub fn is_over(&self) -> bool {
+        self.status.as_ref().is_some_and(NodeOpStatus::is_over)
     }
 
     /// Whether a finalizer of ours says that there may be something to give back.

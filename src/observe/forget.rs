@@ -8,7 +8,7 @@ use crate::{
     api::owner::Owner,
     plan::model::{
         id::Key,
-        snapshot::{FinishedOp, JobState, JobView, PodView, records},
+        snapshot::{FinishedOp, JobView, PodView, records},
     },
 };
 
@@ -64,8 +64,7 @@ impl Caches {
     }
 
     fn is_job_forgotten(&self, job: &JobView) -> bool {
-        matches!(job.state, JobState::Complete | JobState::Failed(_))
-            && self.is_over(&job.namespace, &job.owner)
+        job.state.is_over() && self.is_over(&job.namespace, &job.owner)
     }
 
     /// One that a Job made is forgotten after that Job, unless the status of a NodeOp names it.

@@ -7,7 +7,7 @@ use kube::{Resource, core::ObjectMeta};
 
 use crate::api::{
     names,
-    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase},
     owner,
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
@@ -49,13 +49,12 @@ fn is_over(op: &NodeOp) -> bool {
 
 /// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is
 /// given back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had
-/// no finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at
-/// it.
+/// no finalizer: it left nodes that failed cordoned.
 fn has_a_node(status: &NodeOpStatus) -> bool {
     let written_by_go = status.observed_generation.is_none();
     let settled = |entry: &NodeStatus| {
         if written_by_go {
-            entry.phase == Phase::Completed && entry.reboot_status != Some(RebootStatus::Pending)
+            entry.phase == Phase::Completed
         } else {
             entry.phase != Phase::Running && entry.node_uid.is_none()
         }

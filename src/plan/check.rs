@@ -75,7 +75,7 @@ pub fn is_changed_after_its_end(before: &NodeOpStatus, after: &NodeOpStatus) -> 
         bare.conditions.iter_mut().for_each(|condition| condition.observed_generation = None);
         bare
     };
-    before.phase.is_some_and(Phase::is_final) && bare(before) != bare(after)
+    before.is_over() && bare(before) != bare(after)
 }
 
 /// NodeOps that a plan passes by as finished, and for which there would have been something to do.

@@ -31,7 +31,7 @@ pub fn owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
         return Owner::Ours;
     }
     match snapshot.op(of) {
-        Some(op) if op.status.as_ref().and_then(|st| st.phase).is_some_and(|p| p.is_final()) => Owner::Over,
+        Some(op) if op.is_over() => Owner::Over,
         Some(_) => Owner::Live,
         None if snapshot.is_gone(&Question::Op(of.clone())) => Owner::Over,
         None => Owner::Unknown,

@@ -30,10 +30,10 @@ pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bo
         && entry.reboot_status == Some(RebootStatus::Pending)
 }
 
-/// Whether an entry is not what it says: the NodeOp has still to be taken over, or the Go operator's reboot
-/// pod is at work. Nothing is ended and nothing given back because of such an entry.
-pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
-    is_legacy(status) && (!status.phase.is_some_and(Phase::is_final) || is_legacy_reboot(Some(status), entry))
+/// Whether a NodeOp has still to be taken over: what it says of a node, or does not say, ends nothing and
+/// gives nothing back.
+pub fn is_to_be_adopted(status: &NodeOpStatus) -> bool {
+    is_legacy(status) && !status.is_over()
 }
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.

@@ -94,7 +94,7 @@ fn due_since(ctx: &NodeContext<'_>) -> Timestamp {
 /// Whether nothing of the Job keeps its waiter from the reboot. One that has failed, of a container of
 /// somebody else, is no success to a waiter that is not told of it.
 fn is_over(ctx: &NodeContext<'_>) -> bool {
-    ctx.recorded_job().is_none_or(|job| matches!(job.state, JobState::Complete | JobState::Failed(_)))
+    ctx.recorded_job().is_none_or(|job| job.state.is_over())
 }
 
 /// A Job that has not completed although its operation succeeded, because of a container of somebody else, is

@@ -105,7 +105,7 @@ fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
 }
 
 fn is_worked_on(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
-    entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry))
+    legacy::is_to_be_adopted(status) || entry.is_some_and(|entry| entry.phase == Phase::Running)
 }
 
 /// What becomes of the node's cordon.

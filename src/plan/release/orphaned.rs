@@ -24,9 +24,8 @@ pub fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         // Of a NodeOp that is over its nodes may not be known any more.
         let entry = status.node_statuses.get(node);
         let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
-        let is_final =
-            entry.map_or(forgotten, |entry| entry.phase.is_final() && !legacy::is_unsettled(status, entry));
-        if !is_final {
+        let is_final = entry.map_or(forgotten, |entry| entry.phase.is_final());
+        if !is_final || legacy::is_to_be_adopted(status) {
             return None;
         }
         let me = OpRef::of(&op);

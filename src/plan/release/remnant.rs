@@ -8,7 +8,7 @@ use crate::{
             action::{Action, Target},
             id::OpRef,
             object_name,
-            snapshot::{JobState, JobView, NodeView, PodView, Snapshot},
+            snapshot::{JobView, NodeView, PodView, Snapshot},
         },
         node::cancel,
         release::unreleased::Unreleased,
@@ -79,7 +79,7 @@ pub fn find<'a>(
 }
 
 fn is_over(job: &JobView, node: &NodeView) -> bool {
-    matches!(job.state, JobState::Complete | JobState::Failed(_)) || (job.deleting && !node.ready)
+    job.state.is_over() || (job.deleting && !node.ready)
 }
 
 /// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the

@@ -76,18 +76,21 @@ fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(No
     let mut effects = Effects::default();
     let created = op.object.metadata.creation_timestamp.as_ref().map_or(snapshot.now, |time| time.0);
     let nothing_begun = old.node_statuses.is_empty() && jobs(snapshot, op).next().is_none();
+    // One that it called over ends what it does, and takes no further node: people take it for over.
+    let ends = old.phase.is_some_and(Phase::is_final);
     let mut progress = OpProgress::default();
     let mut nodes = BTreeMap::new();
     if nothing_begun && snapshot.now >= later(created, EMPTY_STATUS_TIMEOUT) {
         progress.refused = Some(Refused::LeftUnfinished);
     } else {
-        match effects.take(targets::choose(snapshot, &op.object)) {
-            Targets::Chosen(chosen) => nodes = chosen,
+        match (!ends).then(|| effects.take(targets::choose(snapshot, &op.object))) {
+            None => {}
+            Some(Targets::Chosen(chosen)) => nodes = chosen,
             // What was begun is taken over at once, with the nodes that its own labels select.
-            Targets::Missing(why) if !why.is_known() && !nothing_begun => {
+            Some(Targets::Missing(why)) if !why.is_known() && !nothing_begun => {
                 nodes = targets::matching(snapshot, &op.object);
             }
-            Targets::Missing(why) => progress.no_targets = Some(why),
+            Some(Targets::Missing(why)) => progress.no_targets = Some(why),
         }
         nodes.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.created <= created));
         nodes.extend(BTreeMap::from(old.node_statuses.clone()));

@@ -104,6 +104,9 @@ pub enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precedes {
     HasClaimed,
+    /// This Job of it has not ended there, whatever its status says of the node: one of the Go operator's, say,
+    /// which is not adopted yet.
+    HasJob(String),
     /// In this same plan.
     Takes,
     IsOlder,
@@ -274,6 +277,7 @@ impl fmt::Display for Precedes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HasClaimed => f.write_str("has claimed the node"),
+            Self::HasJob(job) => write!(f, "has Job {job} on the node, and that has not ended"),
             Self::Takes => f.write_str("takes the node"),
             Self::IsOlder => f.write_str("is older and not finished with the node"),
             Self::HasControlPlane(node) => write!(f, "has control-plane node {node}"),

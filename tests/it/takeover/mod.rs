@@ -1,8 +1,10 @@
 //! What the Go operator leaves behind, kind by kind, and what becomes of it: pure plans on what it would have
 //! written.
 
+mod carried;
 mod ends;
 mod mid_life;
+mod unfinished;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -104,27 +106,16 @@ fn pod(s: &mut Snapshot, node: &str, role: Role, phase: PodPhase, reboot_state: 
 }
 
 /// Plans until nothing more is asked, as the controller does. What is asked is answered by what the snapshot
-/// shows, and a finalizer is there before anything else is done.
-fn planned(s: &mut Snapshot) -> Plan {
+/// shows.
+fn answered(s: &mut Snapshot) -> Plan {
     s.answers.clear();
     loop {
         let out = plan(s);
         assert_eq!(check::broken(s, &out), [""; 0]);
         let open: Vec<Question> =
             out.questions.iter().filter(|question| s.answer(question).is_none()).cloned().collect();
-        let finalizers = out.actions.iter().find_map(|action| match action {
-            Action::SetFinalizers { finalizers, .. } => Some(finalizers.clone()),
-            _ => None,
-        });
-        match finalizers {
-            _ if !open.is_empty() => {}
-            None => return out,
-            Some(finalizers) => {
-                assert!(status(&out).is_none(), "it is recorded before its finalizer is there");
-                let mut op = (*s.ops[&("ns".to_owned(), "op".to_owned())]).clone();
-                op.metadata.finalizers = Some(finalizers);
-                s.ops.insert(("ns".into(), "op".into()), Arc::new(op));
-            }
+        if open.is_empty() {
+            return out;
         }
         for question in open {
             let there = match &question {
@@ -136,6 +127,22 @@ fn planned(s: &mut Snapshot) -> Plan {
             };
             s.answers.insert(question, if there { Answer::Found } else { Answer::NotFound });
         }
+    }
+}
+
+/// The same; and a finalizer is there before anything else is done.
+fn planned(s: &mut Snapshot) -> Plan {
+    loop {
+        let out = answered(s);
+        let finalizers = out.actions.iter().find_map(|action| match action {
+            Action::SetFinalizers { finalizers, .. } => Some(finalizers.clone()),
+            _ => None,
+        });
+        let Some(finalizers) = finalizers else { return out };
+        assert!(status(&out).is_none(), "it is recorded before its finalizer is there");
+        let mut op = (*s.ops[&("ns".to_owned(), "op".to_owned())]).clone();
+        op.metadata.finalizers = Some(finalizers);
+        s.ops.insert(("ns".into(), "op".into()), Arc::new(op));
     }
 }
 

@@ -243,6 +243,11 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Whether no pod of it is at work, and none will be made.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Complete | Self::Failed(_))
+    }
+
     /// Whether it has failed, or will as soon as its pods have ended.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failing(_) | Self::Failed(_))

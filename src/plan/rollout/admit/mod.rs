@@ -258,7 +258,7 @@ impl Pass<'_, '_> {
     /// made for it.
     fn kept(&self, view: &NodeView) -> Option<NotTaken> {
         let others = self.others.as_ref()?;
-        others.keep(view).or_else(|| self.taken(view))
+        others.keep(view).or_else(|| self.taken(view)).or_else(|| self.at_work(view))
     }
 
     /// What a preflight found out about a node is not so any more once somebody else works on it, also while
@@ -274,6 +274,16 @@ impl Pass<'_, '_> {
     fn taken(&self, view: &NodeView) -> Option<NotTaken> {
         let op = self.shared.nodes.get(&view.name)?.clone();
         Some(NotTaken::Other { op, why: Precedes::Takes })
+    }
+
+    /// Another NodeOp whose Job is on the node, though nothing says yet that it has the node. The Go operator
+    /// knew no claims: until its Jobs are adopted they alone say so, and a second agent must not write to the
+    /// disk.
+    fn at_work(&self, view: &NodeView) -> Option<NotTaken> {
+        let mut jobs = self.snapshot.jobs.on_node(&view.name).filter(|job| job.owner.is_nodeop());
+        let job = jobs.find(|job| !job.state.is_over() && !job.is_of(&self.op.id))?;
+        let op = (job.namespace.clone(), job.owner.name.clone());
+        Some(NotTaken::Other { op, why: Precedes::HasJob(job.name.clone()) })
     }
 
     /// Starts the preflight if it is not too far ahead.
@@ -315,7 +325,7 @@ impl Pass<'_, '_> {
         if let Some(other) = view.claimed_by.as_ref() {
             return Some(ordered(NotTaken::claimed(&self.op.id, other)));
         }
-        if let Some(why) = self.taken(view) {
+        if let Some(why) = self.taken(view).or_else(|| self.at_work(view)) {
             return Some(ordered(why));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
