@@ -86,7 +86,7 @@ fn passed_by(snapshot: &Snapshot) -> Vec<String> {
     let planned = at_rest.map(|op| {
         // One that is over has no node that it waits for.
         let releases = release::Releases::default();
-        let planned = rollout::plan(snapshot, &op, &releases, &mut rollout::Shared::default());
+        let planned = rollout::plan_nodeop(snapshot, &op, &releases, &mut rollout::Shared::default());
         (op, planned)
     });
     let wanted = planned.filter(|(_, planned)| planned.effects != Effects::default());

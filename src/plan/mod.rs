@@ -38,8 +38,8 @@ use model::{action::Plan, effects::Effects, snapshot::Snapshot};
 
 /// Plans everything.
 pub fn plan(snapshot: &Snapshot) -> Plan {
-    let mut effects = upgrades::plan(snapshot);
-    let releases = release::plan(snapshot);
+    let mut effects = upgrades::plan_upgrades(snapshot);
+    let releases = release::find_releases(snapshot);
     let mut shared = rollout::Shared::default();
     let unsettled = snapshot.unsettled();
     let open = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op));
@@ -47,7 +47,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
     let mut waiting = BTreeMap::new();
     for (key, op) in ops {
-        let reasons = effects.take(rollout::plan(snapshot, op, &releases, &mut shared));
+        let reasons = effects.absorb(rollout::plan_nodeop(snapshot, op, &releases, &mut shared));
         waiting.insert(key.clone(), reasons);
     }
     effects.add(releases.into_effects());

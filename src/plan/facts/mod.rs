@@ -48,7 +48,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     for node in concerned.into_iter().filter_map(|name| snapshot.nodes.get(name)) {
         let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
         if let Next::Make { attempt, last_error, waited_for } =
-            effects.take(next::of_node(snapshot, node, &of_node))
+            effects.absorb(next::of_node(snapshot, node, &of_node))
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);

@@ -68,7 +68,7 @@ pub fn of_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -
         effects.add(Action::patch_node(node, labels::change(node, &facts)));
         return Planned { value: Next::Nothing, effects };
     }
-    let value = effects.take(unread(snapshot, node, pod, waited_for));
+    let value = effects.absorb(unread(snapshot, node, pod, waited_for));
     Planned { value, effects }
 }
 

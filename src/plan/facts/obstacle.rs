@@ -33,7 +33,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             let told = pod
                 .obstacle()
                 .map(|obstacle| Told::Wrong(obstacle.text))
-                .or_else(|| asked.take(silence::event_message(snapshot, pod)));
+                .or_else(|| asked.absorb(silence::event_message(snapshot, pod)));
             told.map(|told| match told {
                 Told::Wrong(why) => {
                     stuck = true;

@@ -115,7 +115,7 @@ impl Effects {
     }
 
     /// The value of what was decided; what goes with it is added to these.
-    pub fn take<T>(&mut self, planned: Planned<T>) -> T {
+    pub fn absorb<T>(&mut self, planned: Planned<T>) -> T {
         self.add(planned.effects);
         planned.value
     }

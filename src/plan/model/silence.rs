@@ -47,7 +47,7 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>
         return Planned::from(None).with(Effects::wake_at(due));
     }
     let mut effects = Effects::wake_at(later(snapshot.now, SILENT_AFTER));
-    let mut others = || effects.take(others_alone(snapshot, pod));
+    let mut others = || effects.absorb(others_alone(snapshot, pod));
     let question = question(pod);
     let (told, open) = match snapshot.answer(&question) {
         Some(Answer::Said(message)) => {

@@ -27,7 +27,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         return Failure::DeletedBeforeStart.into();
     }
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(yield_to_rival(ctx, passed_in)) {
+    if let Some(next) = effects.absorb(yield_to_rival(ctx, passed_in)) {
         return next.with(effects);
     }
     // This very version of the Node is claimed, so what it says of earlier attempts is what is so.
@@ -40,7 +40,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         Take::Held => after_claim(ctx),
         Take::Patch(change) => {
             let claims = change.claimed_by.is_some();
-            match effects.take(if claims { traffic::decide(ctx) } else { Some(false).into() }) {
+            match effects.absorb(if claims { traffic::decide(ctx) } else { Some(false).into() }) {
                 Some(leaves) => {
                     hold::take(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
                 }
@@ -72,7 +72,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
     if !effects.questions.is_empty() {
         return Waiting::Rivals.with(effects).map(Some);
     }
-    if let Some(why) = effects.take(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {
+    if let Some(why) = effects.absorb(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {
         return back_to_pending(ctx, passed_in, format!("waiting: {why}")).with(effects).map(Some);
     }
     let mine = (ctx.op.id.key(), ctx.node.name.clone());

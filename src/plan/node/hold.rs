@@ -49,7 +49,7 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     if !effects.questions.is_empty() {
         return Waiting::Members.with(effects).map(Some);
     }
-    match effects.take(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {
+    match effects.absorb(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {
         Some(why) => Waiting::Member(why).with(effects).map(Some),
         None => Planned::from(None).with(effects),
     }

@@ -57,7 +57,7 @@ use crate::{
 };
 
 /// Advances a node that is worked on.
-pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
+pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
     let (entry, missing) = match Entry::parse(status) {
         Ok(entry) => (entry, None),
         Err(Tampered { missing, rest }) => (*rest, Some(missing)),
@@ -169,13 +169,13 @@ fn lost(
     let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
-        && let Some(open) = effects.take(cancel::job(snapshot, op, &job.name))
+        && let Some(open) = effects.absorb(cancel::job(snapshot, op, &job.name))
     {
         return Planned { value: ending(open), effects };
     }
     let may_reboot = op.intent.reboot && work.job_uid().is_some();
     let attempt = work.waiter.number();
-    if may_reboot && let Some(open) = effects.take(cancel::waiter(snapshot, op, name, ready, attempt)) {
+    if may_reboot && let Some(open) = effects.absorb(cancel::waiter(snapshot, op, name, ready, attempt)) {
         return Planned { value: ending(open), effects };
     }
     let job = context::recorded_job(snapshot, op, work);

@@ -23,18 +23,18 @@ pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
     // back, and what blocks is forgotten.
     let drains = ctx.op.intent.drain.is_some();
     let mut effects = if drains { Effects::watch_pods_of(&ctx.node.name) } else { Effects::default() };
-    if let Some(next) = effects.take(hold(ctx)) {
+    if let Some(next) = effects.absorb(hold(ctx)) {
         return next.with(effects);
     }
     let progress = match &ctx.op.intent.drain {
-        Some(options) => effects.take(drain::advance(ctx, options, record)),
+        Some(options) => effects.absorb(drain::advance(ctx, options, record)),
         None => Progress::Done(Vec::new()),
     };
     let room = if matches!(progress, Progress::Done(_)) { Room::Made } else { Room::Awaited };
     if let Progress::Decided(refused @ Decision::GiveUp(_)) = progress {
         return refused.into();
     }
-    let waiter = effects.take(waiter::ensure(ctx, &ctx.op.object_name(&ctx.node.name, "", 0), room));
+    let waiter = effects.absorb(waiter::ensure(ctx, &ctx.op.object_name(&ctx.node.name, "", 0), room));
     let next = match (progress, waiter) {
         (_, Waiter::Decided(next)) | (Progress::Decided(next), _) => next.into(),
         (Progress::Done(left), Waiter::Ready | Waiter::NotAsked) => {

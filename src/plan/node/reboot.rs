@@ -69,9 +69,9 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     }
     let mut effects = Effects::act(settle(ctx, reboot));
     // Until it goes down, nothing is to be scheduled on it.
-    let held = if ctx.node.ready { effects.take(hold(ctx)) } else { None };
+    let held = if ctx.node.ready { effects.absorb(hold(ctx)) } else { None };
     let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
-    let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
+    let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
         Waiter::Ready if known && ctx.node.ready && is_over(ctx) => {

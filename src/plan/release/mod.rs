@@ -68,7 +68,7 @@ impl Releases<'_> {
 }
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
-pub fn plan(snapshot: &Snapshot) -> Releases<'_> {
+pub fn find_releases(snapshot: &Snapshot) -> Releases<'_> {
     let held = snapshot.nodes.that_are(Standing::Held);
     let nodes = held.map(|view| (view.name.as_str(), node(snapshot, view))).collect();
     Releases { orphaned: orphaned_work(snapshot), nodes }

@@ -92,7 +92,7 @@ fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
 #[test]
 fn a_node_that_is_not_given_back_yet_has_a_reason() {
     let why =
-        |snapshot: &Snapshot| super::plan(snapshot).of("n1")?.unreleased.as_ref().map(ToString::to_string);
+        |snapshot: &Snapshot| find_releases(snapshot).of("n1")?.unreleased.as_ref().map(ToString::to_string);
     assert_eq!(why(&world("cancelled", "Failed", 1)).as_deref(), Some("waiting for pod ns/w to end"));
     assert_eq!(why(&world("completed", "Completed", 1)).as_deref(), Some("the node is being given back"));
     assert_eq!(why(&world("pending", "Running", 1)), None, "it is still worked on");

@@ -50,13 +50,13 @@ pub fn may_have_begun(snapshot: &Snapshot, op: &Op) -> Result<bool, Question> {
 }
 
 /// Our first status of a NodeOp that the Go operator began.
-pub fn plan(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Outcome> {
+pub fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Outcome> {
     let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
         !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
     });
     let why = Why::new(WaitReason::Admission, &"is being taken over from an older operator");
     let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.clone())).collect();
-    let Planned { value, effects } = take_over(ctx, old);
+    let Planned { value, effects } = taken_over(ctx, old);
     let outcome = match value {
         Some((nodes, progress)) => {
             let nodes = nodes.into();
@@ -68,7 +68,7 @@ pub fn plan(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Outcome> {
 }
 
 /// What is taken over; nothing as long as something has to be known or done before.
-fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(Nodes, OpProgress)>> {
+fn taken_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(Nodes, OpProgress)>> {
     let RolloutContext { snapshot, op, .. } = *ctx;
     if let Err(question) = listed(snapshot, op) {
         return Planned::from(None).with(question);
@@ -83,7 +83,7 @@ fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(No
     if nothing_begun && snapshot.now >= later(created, EMPTY_STATUS_TIMEOUT) {
         progress.refused = Some(Refused::LeftUnfinished);
     } else {
-        match (!ends).then(|| effects.take(targets::choose(snapshot, &op.object))) {
+        match (!ends).then(|| effects.absorb(targets::choose(snapshot, &op.object))) {
             None => {}
             Some(Targets::Chosen(chosen)) => nodes = chosen,
             // What was begun is taken over at once, with the nodes that its own labels select.
@@ -106,7 +106,7 @@ fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(No
         }
     }
     for (name, entry) in &mut nodes {
-        match effects.take(adopt(snapshot, op, name, entry)) {
+        match effects.absorb(adopt(snapshot, op, name, entry)) {
             Next::Become(next) => *entry = *next,
             // A reboot pod of a node that was not begun has to end before the node may join: it waits for any
             // sentinel.
@@ -116,7 +116,7 @@ fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(No
     // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
     // is gone at once, its command still running on a node that is free.
     let open = nodes.values().any(|entry| !entry.phase.is_final());
-    if let Some(prepare) = open.then(|| finalizer::add(op)).flatten() {
+    if let Some(prepare) = open.then(|| finalizer::missing(op)).flatten() {
         effects.add(prepare);
         return Planned { value: None, effects };
     }

@@ -20,7 +20,7 @@ pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let mut effects = withdrawn.unwrap_or_default();
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
-    let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
+    let lingers = !op.deleting && !effects.absorb(release::expire_waiters(snapshot, op));
     if held || lingers {
         effects.add(settle::settle(op));
         return effects;

@@ -8,7 +8,7 @@ use crate::{
 
 /// What puts our finalizer on a NodeOp, if it has to be and may be: before there is anything to give back,
 /// and again if somebody removed it while there is.
-pub fn add(op: &Op) -> Option<Action> {
+pub fn missing(op: &Op) -> Option<Action> {
     let finalizers = op.object.metadata.finalizers.clone().unwrap_or_default();
     if op.deleting || finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
         return None;

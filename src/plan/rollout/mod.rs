@@ -93,7 +93,7 @@ impl<'a> Stage<'a> {
 }
 
 /// Plans one NodeOp.
-pub fn plan(
+pub fn plan_nodeop(
     snapshot: &Snapshot,
     object: &Arc<NodeOp>,
     releases: &Releases<'_>,
@@ -103,9 +103,9 @@ pub fn plan(
     let ctx = RolloutContext::new(snapshot, &op, releases);
     let mut effects = preflight::sweep(snapshot, &op);
     let stage = Stage::of(&ctx);
-    let outcome = effects.take(match &stage {
+    let outcome = effects.absorb(match &stage {
         Stage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
-        Stage::Foreign(status) => adopt::plan(&ctx, status),
+        Stage::Foreign(status) => adopt::take_over(&ctx, status),
         Stage::UnderWay(status) => roll(&ctx, status, shared),
         Stage::New => start(&ctx),
         Stage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),

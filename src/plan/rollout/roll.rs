@@ -37,18 +37,18 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
     let mut effects = release::expire_waiters(snapshot, op).effects;
     let stopped = stops(ctx, &old.node_statuses);
     if old.node_statuses.any([Mark::Running]) {
-        effects.add(Effects::act(finalizer::add(op)));
+        effects.add(Effects::act(finalizer::missing(op)));
     }
     let progress = OpProgress { stopped, deleting: op.deleting, ..OpProgress::default() };
     let rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
-    let mut rollout = effects.take(advance(ctx, old, rollout));
+    let mut rollout = effects.absorb(advance(ctx, old, rollout));
     // A failure in this pass stops it at once; the other reasons are those found above.
     rollout.progress.stopped = rollout.progress.stopped.or_else(|| fails(op, &rollout.nodes));
     if rollout.progress.stopped.is_some() {
         rollout = preflight::withdraw(ctx, rollout);
     }
-    rollout = effects.take(slots::find(ctx, &old.node_statuses, rollout));
-    rollout = effects.take(admit::fill(ctx, rollout, shared));
+    rollout = effects.absorb(slots::find(ctx, &old.node_statuses, rollout));
+    rollout = effects.absorb(admit::fill(ctx, rollout, shared));
     if rollout.progress.refused.is_some() {
         rollout = preflight::withdraw(ctx, rollout);
     }
@@ -62,7 +62,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
     if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
         effects.add(expires(op));
     }
-    rollout = effects.take(attempts::record(ctx, &old.node_statuses, rollout));
+    rollout = effects.absorb(attempts::record(ctx, &old.node_statuses, rollout));
     compact::compact(snapshot, op, &mut rollout.nodes);
     Planned { value: Outcome::Record(Box::new(rollout)), effects }
 }
@@ -76,14 +76,14 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rol
         let planned = if let Some(back) = recall.node(name, node) {
             back.into()
         } else if node.phase == Phase::Running {
-            node::advance(ctx.snapshot, ctx.op, name, node)
+            node::advance_node(ctx.snapshot, ctx.op, name, node)
         } else if stopped.is_some() {
             preflight::withdrawn(ctx, node).into()
         } else {
             preflight::advance(ctx, name, node)
         };
         let error = planned.effects.keeps_failing(&ctx.snapshot.failures);
-        match effects.take(planned) {
+        match effects.absorb(planned) {
             Next::Become(next) => rollout.nodes.insert(name, *next),
             Next::Wait(why) => {
                 let why = rollout.progress.failures.complete(why, error);

@@ -32,7 +32,7 @@ pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
     if op.object.status.is_none() {
         match adopt::may_have_begun(snapshot, op) {
             Ok(false) => {}
-            Ok(true) => return adopt::plan(ctx, &NodeOpStatus::default()),
+            Ok(true) => return adopt::take_over(ctx, &NodeOpStatus::default()),
             Err(question) => return Planned::from(Outcome::Nothing(Reasons::default())).with(question),
         }
     }

@@ -167,7 +167,7 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     }
     let selector = selector::of(op);
     let mut effects = Effects::default();
-    if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, op, selector))) {
+    if let Some(why) = selector.and_then(|selector| effects.absorb(unread(snapshot, op, selector))) {
         return Planned { value: Targets::Missing(why), effects };
     }
     let chosen = matching(snapshot, op);
@@ -241,7 +241,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         open.iter().copied().filter(|node| node.ready && node.tells_its_boot()).collect();
     let mut effects = Effects::default();
     if !reading.is_empty() {
-        let obstacle = reading.iter().find_map(|node| effects.take(facts::obstacle(snapshot, node)));
+        let obstacle = reading.iter().find_map(|node| effects.absorb(facts::obstacle(snapshot, node)));
         let why = NoTargets::FactsUnread { nodes: names(&reading), obstacle };
         return Planned { value: Some(why), effects };
     }

@@ -44,12 +44,12 @@ use crate::{
 };
 
 /// Plans every NodeOpUpgrade.
-pub fn plan(snapshot: &Snapshot) -> Effects {
+pub fn plan_upgrades(snapshot: &Snapshot) -> Effects {
     let mut effects = Effects::default();
     let made = Made::of(snapshot);
     for (key, upgrade) in &snapshot.upgrades {
         if upgrade.metadata.deletion_timestamp.is_none() {
-            effects.add(run::plan(snapshot, key, upgrade, made.by(key, upgrade)));
+            effects.add(run::plan_upgrade(snapshot, key, upgrade, made.by(key, upgrade)));
             effects.add(history::sweep(upgrade, made.by(key, upgrade)));
         }
     }

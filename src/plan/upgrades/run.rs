@@ -44,7 +44,12 @@ struct Upgrade<'a> {
 }
 
 /// Plans one NodeOpUpgrade, which made these NodeOps.
-pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &[&Arc<NodeOp>]) -> Effects {
+pub fn plan_upgrade(
+    snapshot: &Snapshot,
+    key: &Key,
+    object: &Arc<NodeOpUpgrade>,
+    made: &[&Arc<NodeOp>],
+) -> Effects {
     let old = object.status.as_ref();
     let over = old.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
     let observed = old.and_then(|status| status.observed_generation);

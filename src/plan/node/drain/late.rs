@@ -37,7 +37,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
     });
     let eviction = |pod| evict(ctx, options, ctx.snapshot.now.into(), pod);
     match after(&next.value) {
-        After::Job => late.for_each(|pod| drop(effects.take(eviction(pod)))),
+        After::Job => late.for_each(|pod| drop(effects.absorb(eviction(pod)))),
         After::Reboot => {
             let came = |pod: &NodePod| format!("{}: it came while the operation ran", pod.path());
             let there: Vec<_> = late.map(|pod| eviction(pod).value.unwrap_or_else(|| came(pod))).collect();

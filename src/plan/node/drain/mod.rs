@@ -104,13 +104,13 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     let mut hint = which(EvictionDecision::Evict).find_map(|pod| budget::hint(ctx, pod).zip(Some(pod)));
     let blocked: Vec<String> = which(EvictionDecision::Evict)
         .filter_map(|pod| {
-            let why = effects.take(evict(ctx, options, record.started, pod))?;
+            let why = effects.absorb(evict(ctx, options, record.started, pod))?;
             let hint = hint.take_if(|(_, about)| about.uid == pod.uid).map_or("", |(hint, _)| hint);
             Some(format!("{why}{hint}"))
         })
         .collect();
     let untried = which(EvictionDecision::Evict).any(|pod| is_untried(ctx, pod));
-    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
+    if let Some(next) = effects.absorb(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
     let stays_away = |pod: &NodePod| arrival(ctx, pod) != PodArrival::Back;
@@ -180,8 +180,8 @@ fn after_pods(
 ) -> Planned<Progress> {
     let mut effects = Effects::default();
     let progress = effects
-        .take(volumes::wait(ctx, record))
-        .or_else(|| effects.take(own::evict(ctx, options, record.started)).map(Progress::Going));
+        .absorb(volumes::wait(ctx, record))
+        .or_else(|| effects.absorb(own::evict(ctx, options, record.started)).map(Progress::Going));
     Planned { value: progress.unwrap_or(Progress::Done(left)), effects }
 }
 

@@ -152,7 +152,7 @@ fn end(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Option<Open>> {
         Begun::No | Begun::Meanwhile => Effects::default(),
     };
     if let Some(job) = &ctx.work.job
-        && let Some(open) = effects.take(cancel::job(ctx.snapshot, ctx.op, &job.name))
+        && let Some(open) = effects.absorb(cancel::job(ctx.snapshot, ctx.op, &job.name))
     {
         return Planned { value: Some(open), effects }.with(ends_waiters());
     }
@@ -177,7 +177,7 @@ fn end(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Option<Open>> {
     if !waits || is_over() {
         return Planned { value: None, effects };
     }
-    let open = effects.take(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt));
+    let open = effects.absorb(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt));
     if open.is_none()
         && let Some(until) = reboot_may_come_until(ctx)
     {

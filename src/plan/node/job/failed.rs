@@ -57,7 +57,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
             .into();
     }
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(unrecorded::recorded_again(ctx, job, pods)) {
+    if let Some(next) = effects.absorb(unrecorded::recorded_again(ctx, job, pods)) {
         return next.with(effects);
     }
     if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {

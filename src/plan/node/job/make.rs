@@ -27,7 +27,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -
         return Failure::DeletedBeforeStart.into();
     }
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(held(ctx, &name)) {
+    if let Some(next) = effects.absorb(held(ctx, &name)) {
         return next.with(effects);
     }
     if let Some(wait) = refused_since.and_then(|since| remake::pause(ctx, since)) {
@@ -35,7 +35,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let make = Action::CreateJob { op, node, locks: ctx.node.native_sidecars, name };
-    if let Some(next) = effects.take(kept_failing(ctx, &make)) {
+    if let Some(next) = effects.absorb(kept_failing(ctx, &make)) {
         return next.into();
     }
     Waiting::JobMade.with(effects).with(make)
@@ -59,13 +59,13 @@ fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decisi
 /// ours, the other control-plane nodes are well if it is one of them, and its waiter stands.
 fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(hold::hold(ctx)) {
+    if let Some(next) = effects.absorb(hold::hold(ctx)) {
         return next.with(effects).map(Some);
     }
-    if let Some(next) = effects.take(hold::quorum(ctx)) {
+    if let Some(next) = effects.absorb(hold::quorum(ctx)) {
         return next.with(effects).map(Some);
     }
-    let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
+    let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::NotAsked | Waiter::Ready => None,
         Waiter::Starting(why) => Some(Decision::Wait(Waiting::Waiter(why))),
         Waiter::Decided(next) => Some(next),
@@ -109,7 +109,7 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let mut effects = Effects::default();
     let number = ctx.work.waiter.number();
     if ctx.op.intent.reboot
-        && let Some(open) = effects.take(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, number))
+        && let Some(open) = effects.absorb(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, number))
     {
         return Waiting::Ending { reason: taken.to_string(), open }.with(effects);
     }
@@ -126,7 +126,7 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
     let mut effects = Effects::default();
     let (target, resource_version) = (Target::of_job(job), job.resource_version.clone());
     let resume = Action::ResumeJob { job: target, resource_version };
-    let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(kept_failing(ctx, &resume)));
+    let next = effects.absorb(held(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
     match next {
         Some(ends @ Decision::GiveUp(_)) => {
             return unseen_start(ctx, job).map_or_else(|| ends.into(), |wait| wait.with(effects));

@@ -72,7 +72,7 @@ fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<D
 
 fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(hold(ctx)) {
+    if let Some(next) = effects.absorb(hold(ctx)) {
         return next.with(effects);
     }
     match outcome::another_content(ctx, pods) {

@@ -35,7 +35,7 @@ const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 /// The Job's pod runs, or what keeps it.
 pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
-    let known = effects.take(known(ctx, pods));
+    let known = effects.absorb(known(ctx, pods));
     if !ctx.is_adopted() && !pods.have_begun() {
         let asked = pods.all.iter().any(|pod| silence::is_asked(ctx.snapshot, pod, &effects));
         return awaited(ctx, job, pods, known, asked).with(effects);
@@ -43,7 +43,7 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     let why = known
         .and_then(Known::obstacle)
         .map(|obstacle| obstacle.text)
-        .or_else(|| effects.take(locked(ctx, pods)).map(|locked| locked.to_string()));
+        .or_else(|| effects.absorb(locked(ctx, pods)).map(|locked| locked.to_string()));
     let why = match (why, pods.last_failure()) {
         (Some(why), _) => Waiting::JobHeldUp { why },
         // What its last try failed of is said with it.
@@ -74,7 +74,7 @@ fn awaited(
     let since = ctx.snapshot.let_go_since(job);
     let deadline = later(since, ctx.op.intent.pull_timeout);
     let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
-    let told = told.or_else(|| effects.take(locked(ctx, pods)));
+    let told = told.or_else(|| effects.absorb(locked(ctx, pods)));
     // A node that is not heard of may have begun, and nobody knows.
     let is_silent = ctx.node.ready && !is_podless && !asked;
     let silent = || match pods.last_failure().filter(|_| !pods.are_open()) {
@@ -82,7 +82,7 @@ fn awaited(
         None => Waiting::JobPodSilent { told: calm.clone() },
     };
     let due = later(since, STARTS_WITHIN);
-    let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
+    let Some(why) = told.or_else(|| effects.absorb(podless(ctx, job, pods))) else {
         if is_silent && ctx.snapshot.now >= due {
             return silent().with(effects);
         }
@@ -139,7 +139,7 @@ fn known(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Known>> {
         return Some(Known::Obstacle(obstacle)).into();
     }
     let mut effects = Effects::default();
-    let silent = there.iter().find_map(|pod| effects.take(silence::event_message(ctx.snapshot, pod)));
+    let silent = there.iter().find_map(|pod| effects.absorb(silence::event_message(ctx.snapshot, pod)));
     let known = silent.map(|told| match told {
         Told::Wrong(text) => Known::Obstacle(Obstacle { permanent: false, text }),
         Told::Pulls { .. } => Known::Calm(told.to_string()),

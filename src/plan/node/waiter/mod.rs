@@ -147,7 +147,7 @@ fn starting(ctx: &NodeContext<'_>, pod: &PodView) -> Planned<Waiter> {
     let mut effects = Effects::default();
     let told = obstacle
         .map(|obstacle| obstacle.text)
-        .or_else(|| effects.take(silence::event_message(ctx.snapshot, pod)).map(|told| told.to_string()));
+        .or_else(|| effects.absorb(silence::event_message(ctx.snapshot, pod)).map(|told| told.to_string()));
     if told.is_none() && silence::is_asked(ctx.snapshot, pod, &effects) {
         // Not given up for a reason that is just being read.
         return Planned { value: Waiter::Starting(Starting::Starts), effects };

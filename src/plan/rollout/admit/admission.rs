@@ -20,7 +20,7 @@ impl Pass<'_, '_> {
     /// What must stand before the first node is taken: the finalizer, and the API server's word that it
     /// admits our pods.
     pub(super) fn prepared(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if let Some(prepare) = finalizer::add(self.op) {
+        if let Some(prepare) = finalizer::missing(self.op) {
             self.effects.add(prepare);
             return Some(NotTaken::Preparing);
         }

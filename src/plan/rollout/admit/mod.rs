@@ -250,7 +250,7 @@ impl Pass<'_, '_> {
         self.free -= usize::from(!self.rollout.progress.slots.has_own(&view.name));
         self.room -= 1;
         self.busy += 1;
-        take(self.snapshot, self.op, view, entry, self.shared);
+        record_taken(self.snapshot, self.op, view, entry, self.shared);
         None
     }
 
@@ -366,12 +366,12 @@ impl Pass<'_, '_> {
             return Some(NotTaken::QuorumUnread);
         }
         let not_ready = quorum::others_not_ready(self.snapshot, &view.name);
-        self.effects.take(not_ready).map(NotTaken::Quorum)
+        self.effects.absorb(not_ready).map(NotTaken::Quorum)
     }
 }
 
 /// Takes a node: recorded first, and everything else follows from that.
-fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
+fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
     shared.nodes.insert(view.name.clone(), op.id.key());
     if op.intent.disturbs() && snapshot.is_member(view) {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));

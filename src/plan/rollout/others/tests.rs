@@ -190,7 +190,7 @@ fn a_newer_upgrade_that_is_paused_and_has_chosen_no_node_keeps_those_that_it_sel
     op.status = None;
     let op = Op::of(&world.0.ops[&("ns".into(), "b".into())]);
     world.0.answers.insert(Question::OwnedWorkload(op.id.clone()), Answer::Found);
-    let releases = release::plan(&world.0);
+    let releases = release::find_releases(&world.0);
     let started = start(&RolloutContext::new(&world.0, &op, &releases)).value;
     let Outcome::Record(rollout) = started else { panic!("{started:?}") };
     assert_eq!(rollout.nodes.len(), 0);

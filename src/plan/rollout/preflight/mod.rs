@@ -223,7 +223,7 @@ impl PreflightContext<'_> {
         let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
         let told = obstacle
             .map(|obstacle| Told::Wrong(obstacle.text))
-            .or_else(|| effects.take(silence::event_message(self.snapshot, pod)));
+            .or_else(|| effects.absorb(silence::event_message(self.snapshot, pod)));
         let why = told.as_ref().map(Told::to_string);
         if self.snapshot.now < deadline {
             let waits = match told {

@@ -78,7 +78,7 @@ fn an_older_view_of_the_upgrade_ends_no_run_and_deletes_none() {
     // Nor is it one that was announced and never began.
     let bare = NodeOp { status: None, ..op.clone() };
     world.snapshot.ops.insert(OpRef::of(&bare).key(), Arc::new(bare));
-    let out = plan(&world.snapshot);
+    let out = plan_upgrades(&world.snapshot);
     let deletes = out.actions.iter().any(|action| matches!(action, Action::DeleteOp { .. }));
     assert!(!deletes && !world.may_start(&op));
 }

@@ -45,7 +45,7 @@ fn snapshot_of(upgrade: NodeOpUpgrade, child: Option<NodeOp>) -> Snapshot {
 }
 
 fn planned(snapshot: &Snapshot) -> (Effects, Option<NodeOpUpgradeStatus>) {
-    let out = plan(snapshot);
+    let out = plan_upgrades(snapshot);
     let status = out.actions.iter().find_map(|action| match action {
         Action::PatchUpgradeStatus { status, .. } => Some(status.as_ref().clone()),
         _ => None,
