@@ -25,7 +25,7 @@ use self::{
     slots::{AT_ONCE, busy},
 };
 use crate::plan::model::{
-    effects::Effects,
+    effects::{Effects, Planned},
     snapshot::{PodView, Snapshot, Standing},
     time::later,
 };
@@ -40,30 +40,37 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     for pod in ours(snapshot) {
         pods.entry(&pod.node).or_default().push(pod);
     }
-    let mut effects = Effects::default();
     let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
     // Of all other nodes there is nothing to read, and nothing to clear.
     let unread = snapshot.nodes.by_name(Standing::Unread).keys().map(String::as_str);
     let concerned: BTreeSet<&str> = unread.chain(pods.keys().copied()).collect();
-    for node in concerned.into_iter().filter_map(|name| snapshot.nodes.get(name)) {
-        let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
-        if let Next::Make { attempt, last_error, waited_for } =
-            effects.absorb(next::of_node(snapshot, node, &of_node))
+    let nodes = concerned.into_iter().filter_map(|name| snapshot.nodes.get(name));
+    let read = nodes.map(|node| {
+        let pods = pods.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let Planned { value: next, effects } = next::of_node(snapshot, node, pods);
+        if let Next::Make { attempt, last_error, waited_for } = next
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);
-            effects.add(make(snapshot, node, attempt, last_error));
+            return Effects::all([effects, make(snapshot, node, attempt, last_error).into()]);
         }
+        effects
+    });
+    let without_node = pods.iter().filter(|(node, _)| !snapshot.nodes.contains_key(**node));
+    let lost = without_node.flat_map(|(_, pods)| pods).map(|pod| lose(snapshot, pod));
+    read.chain(lost).collect()
+}
+
+/// Deletes a pod whose node is gone, once it would have been seen if it were there.
+fn lose(snapshot: &Snapshot, pod: &PodView) -> Effects {
+    let unseen = later(snapshot.first_seen(pod), NODE_VISIBLE_WITHIN);
+    if snapshot.now >= unseen {
+        delete(pod, "its node is gone")
+    } else if pod.deleting {
+        Effects::default()
+    } else {
+        Effects::wake_at(unseen)
     }
-    for pod in pods.into_values().flatten() {
-        let unseen = later(snapshot.first_seen(pod), NODE_VISIBLE_WITHIN);
-        if snapshot.now >= unseen {
-            effects.add(delete(pod, "its node is gone"));
-        } else if !pod.deleting {
-            effects.add(Effects::wake_at(unseen));
-        }
-    }
-    effects
 }
 
 #[cfg(test)]
