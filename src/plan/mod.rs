@@ -32,27 +32,20 @@ pub mod release;
 pub mod rollout;
 mod upgrades;
 
-use std::collections::BTreeMap;
-
-use model::{action::Plan, effects::Effects, snapshot::Snapshot};
+use model::{
+    action::Plan,
+    effects::{Effects, Planned},
+    snapshot::Snapshot,
+};
 
 /// Plans everything.
 pub fn plan(snapshot: &Snapshot) -> Plan {
-    let mut effects = upgrades::plan_upgrades(snapshot);
+    let upgrades = upgrades::plan_upgrades(snapshot);
     let releases = release::find_releases(snapshot);
-    let mut shared = rollout::Shared::default();
-    let unsettled = snapshot.unsettled();
-    let open = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op));
-    let mut ops: Vec<_> = open.chain(&unsettled).collect();
-    ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
-    let mut waiting = BTreeMap::new();
-    for (key, op) in ops {
-        let reasons = effects.absorb(rollout::plan_nodeop(snapshot, op, &releases, &mut shared));
-        waiting.insert(key.clone(), reasons);
-    }
-    effects.add(releases.into_effects());
-    effects.add(Effects::act(lifecycle::sweep(snapshot)));
-    effects.add(facts::sweep(snapshot));
+    let Planned { value: waiting, effects: rolled } = rollout::plan_all(snapshot, &releases);
+    let told = Effects::act(lifecycle::sweep(snapshot));
+    let facts = facts::sweep(snapshot);
+    let effects = Effects::all([upgrades, rolled, releases.into_effects(), told, facts]);
     let mut plan = Plan::new(effects, waiting);
     carry_over(snapshot, &mut plan);
     plan

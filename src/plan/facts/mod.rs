@@ -14,19 +14,19 @@ mod obstacle;
 mod pod;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 pub use self::obstacle::obstacle;
 use self::{
     next::Next,
-    pod::{delete, make, ours},
-    slots::{AT_ONCE, busy},
+    pod::{delete, make},
+    slots::{Reader, Reading},
 };
 use crate::plan::model::{
-    effects::Effects,
-    snapshot::{PodView, Snapshot, Standing},
+    effects::{Effects, Planned},
+    snapshot::{Snapshot, Standing},
     time::later,
 };
 
@@ -36,34 +36,37 @@ const NODE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(snapshot: &Snapshot) -> Effects {
-    let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
-    for pod in ours(snapshot) {
-        pods.entry(&pod.node).or_default().push(pod);
-    }
-    let mut effects = Effects::default();
-    let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
+    let reading = Reading::of(snapshot);
+    let mut free = reading.free();
     // Of all other nodes there is nothing to read, and nothing to clear.
     let unread = snapshot.nodes.by_name(Standing::Unread).keys().map(String::as_str);
-    let concerned: BTreeSet<&str> = unread.chain(pods.keys().copied()).collect();
-    for node in concerned.into_iter().filter_map(|name| snapshot.nodes.get(name)) {
-        let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
-        if let Next::Make { attempt, last_error, waited_for } =
-            effects.absorb(next::of_node(snapshot, node, &of_node))
+    let concerned: BTreeSet<&str> = unread.chain(reading.pods.keys().copied()).collect();
+    let nodes = concerned.into_iter().filter_map(|name| snapshot.nodes.get(name));
+    let read = nodes.map(|node| {
+        let Planned { value: next, effects } = next::of_node(&reading, node);
+        if let Next::Make { attempt, last_error, waited_for } = next
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);
-            effects.add(make(snapshot, node, attempt, last_error));
+            return Effects::all([effects, make(snapshot, node, attempt, last_error).into()]);
         }
+        effects
+    });
+    let without_node = reading.pods.iter().filter(|(node, _)| !snapshot.nodes.contains_key(**node));
+    let lost = without_node.flat_map(|(_, pods)| pods).map(|reader| lose(reading.now, reader));
+    read.chain(lost).collect()
+}
+
+/// Deletes a pod whose node is gone, once it would have been seen if it were there.
+fn lose(now: Timestamp, Reader { pod, seen }: &Reader<'_>) -> Effects {
+    let unseen = later(*seen, NODE_VISIBLE_WITHIN);
+    if now >= unseen {
+        delete(pod, "its node is gone")
+    } else if pod.deleting {
+        Effects::default()
+    } else {
+        Effects::wake_at(unseen)
     }
-    for pod in pods.into_values().flatten() {
-        let unseen = later(snapshot.first_seen(pod), NODE_VISIBLE_WITHIN);
-        if snapshot.now >= unseen {
-            effects.add(delete(pod, "its node is gone"));
-        } else if !pod.deleting {
-            effects.add(Effects::wake_at(unseen));
-        }
-    }
-    effects
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! What comes next for a node whose facts are to be read.
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{
     labels,
     pod::{delete, failure, is_current, read},
-    slots::is_waited_for,
+    slots::{Reader, Reading},
 };
 use crate::{
     contract,
     plan::model::{
         action::Action,
         effects::{Effects, Planned},
-        snapshot::{NodeView, PodView, Snapshot},
+        snapshot::{NodeView, PodView},
         time::later,
     },
 };
@@ -44,63 +44,66 @@ pub enum Next<'a> {
 
 /// What comes next for a node, and what is to be done for that; but for the making of a pod, which takes a
 /// slot.
-pub fn of_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> Planned<Next<'a>> {
-    let mut effects = Effects::default();
+pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<Next<'a>> {
+    let pods = reading.of_node(node);
     let known = node.says_its_facts();
-    let waited_for = !known && is_waited_for(snapshot, node);
+    let waited_for = !known && reading.is_waited_for(node);
     let kept_off = labels::hands_off(node) && !waited_for;
     let wanted = !known && !node.deleting && !kept_off && node.is_linux();
     if !wanted || !node.tells_its_boot() {
-        pods.iter().for_each(|pod| effects.add(delete(pod, "its facts are recorded, or not wanted")));
-        return Planned { value: if wanted { Next::NoBoot } else { Next::Nothing }, effects };
+        let ended = pods.iter().map(|reader| delete(reader.pod, "its facts are recorded, or not wanted"));
+        return Planned {
+            value: if wanted { Next::NoBoot } else { Next::Nothing },
+            effects: ended.collect(),
+        };
     }
-    let newest = pods.iter().filter(|pod| is_current(pod, node)).max_by_key(|pod| pod.attempt).copied();
-    for pod in pods.iter().filter(|pod| newest.is_none_or(|newest| newest.uid != pod.uid)) {
-        effects.add(delete(pod, "it is of an earlier boot, or another one has taken its place"));
-    }
+    let current = pods.iter().filter(|reader| is_current(reader.pod, node));
+    let newest = current.max_by_key(|reader| reader.pod.attempt);
+    let older = pods.iter().filter(|reader| newest.is_none_or(|newest| newest.pod.uid != reader.pod.uid));
+    let why = "it is of an earlier boot, or another one has taken its place";
+    let replaced: Effects = older.map(|reader| delete(reader.pod, why)).collect();
     let may_start = node.ready || waited_for;
-    let Some(pod) = newest else {
+    let Some(newest) = newest else {
         let next =
             if may_start { Next::Make { attempt: 0, last_error: None, waited_for } } else { Next::Away };
-        return Planned { value: next, effects };
+        return Planned { value: next, effects: replaced };
     };
-    if let Some(facts) = read(pod).filter(|facts| facts.boot == node.boot_id) {
-        effects.add(Action::patch_node(node, labels::change(node, &facts)));
-        return Planned { value: Next::Nothing, effects };
+    if let Some(facts) = read(newest.pod).filter(|facts| facts.boot == node.boot_id) {
+        let recorded = Action::patch_node(node, labels::change(node, &facts));
+        return Planned { value: Next::Nothing, effects: replaced }.with(recorded);
     }
-    let value = effects.absorb(unread(snapshot, node, pod, waited_for));
-    Planned { value, effects }
+    let Planned { value, effects } = unread(reading.now, node, newest, waited_for);
+    Planned { value, effects: Effects::all([replaced, effects]) }
 }
 
 /// What comes next for a node whose newest pod has not read it.
-fn unread<'a>(snapshot: &Snapshot, node: &NodeView, pod: &'a PodView, waited_for: bool) -> Planned<Next<'a>> {
+fn unread<'a>(now: Timestamp, node: &NodeView, newest: &Reader<'a>, waited_for: bool) -> Planned<Next<'a>> {
+    let Reader { pod, seen } = *newest;
     let may_start = node.ready || waited_for;
-    let mut effects = Effects::default();
-    let overdue =
-        later(snapshot.first_seen(pod), SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
-    let why = match failure(pod) {
+    let overdue = later(seen, SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
+    let (why, ended) = match failure(pod) {
         Some(_) if !may_start => return Next::Away.into(),
-        Some(why) => why,
+        Some(why) => (why, Effects::default()),
         None if !may_start => {
             return Planned::from(Next::Away).with(delete(pod, "its node is not Ready"));
         }
-        None if snapshot.now < overdue => {
+        None if now < overdue => {
             return Planned::from(Next::Reads(pod)).with(Effects::wake_at(overdue));
         }
         None => {
-            effects.add(delete(pod, "it has not ended in time"));
+            let ended = delete(pod, "it has not ended in time");
             if !node.ready {
                 // Nobody confirms its end, and a second pod would do no better.
-                return Planned { value: Next::Reads(pod), effects };
+                return Planned { value: Next::Reads(pod), effects: ended };
             }
-            "it did not end in time".into()
+            ("it did not end in time".into(), ended)
         }
     };
     let pause = BACKOFF * 2i32.pow(u32::try_from(pod.attempt.clamp(0, DOUBLINGS)).unwrap_or(0));
-    let until = later(snapshot.first_seen(pod), pause);
-    if snapshot.now < until {
-        return Planned::from(Next::Pause { pause, why }).with(effects).with(Effects::wake_at(until));
+    let until = later(seen, pause);
+    if now < until {
+        return Planned::from(Next::Pause { pause, why }).with(ended).with(Effects::wake_at(until));
     }
     let next = Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for };
-    Planned { value: next, effects }
+    Planned { value: next, effects: ended }
 }

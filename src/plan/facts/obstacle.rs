@@ -3,12 +3,12 @@
 use super::{
     next::{self, Next},
     pod::make,
-    slots::{AT_ONCE, busy, is_waited_for},
+    slots::Reading,
 };
 use crate::plan::model::{
     effects::{Effects, Planned},
     silence::{self, Told},
-    snapshot::{NodeView, PodView, Role, Snapshot},
+    snapshot::{NodeView, Snapshot},
 };
 
 /// How a selector is evaluated without a node of which nothing can be read.
@@ -16,11 +16,9 @@ const LET_BE: &str = "the label kairos.io/managed=false on the node leaves it ou
 
 /// What holds up the reading of a node's facts. What is told in Events alone is asked for.
 pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
-    let mut asked = Effects::default();
-    let pods: Vec<&PodView> =
-        snapshot.facts.on_node(&node.name).map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts).collect();
-    let Planned { value: next, mut effects } = next::of_node(snapshot, node, &pods);
-    let mut stuck = false;
+    let reading = Reading::of(snapshot);
+    let Planned { value: next, mut effects } = next::of_node(&reading, node);
+    let (mut asked, mut stuck) = (Effects::default(), false);
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,
@@ -48,8 +46,8 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
         Next::Make { attempt, last_error, waited_for } => {
-            let busy = busy(snapshot).len();
-            let full = (!waited_for && busy >= AT_ONCE)
+            let busy = reading.busy;
+            let full = (!waited_for && reading.free() == 0)
                 .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
             effects.add(make(snapshot, node, attempt, last_error));
             full
@@ -57,7 +55,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
     };
     let failing: Vec<String> = effects.keeps_failing(&snapshot.failures).into_iter().collect();
     // Whose upgrade waits for them is not helped so.
-    let way_out = (stuck || !failing.is_empty()) && !is_waited_for(snapshot, node);
+    let way_out = (stuck || !failing.is_empty()) && !reading.is_waited_for(node);
     let said: Vec<String> =
         why.into_iter().chain(failing).chain(way_out.then(|| LET_BE.to_owned())).collect();
     Planned { value: (!said.is_empty()).then(|| said.join("; ")), effects: asked }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::{next::MARGIN, pod::name, *};
+use super::{next::MARGIN, pod::name, slots::AT_ONCE, *};
 use crate::{
     api::names::{self, container},
     contract::{self, Facts},

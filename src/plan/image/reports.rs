@@ -4,15 +4,16 @@
 //! binds is the content of a node that was taken, or one that two nodes tell alike. Until then nodes that
 //! tell different ones wait, see `rollout::admit`.
 
-use super::{ADVICE, Judged, MAX_CONTENTS, repository, sha256};
-use crate::{
-    api::{
-        image_content::ImageContent,
-        node_status::SKIPPED,
-        node_statuses::NodeStatuses,
-        nodeop::{NodeStatus, Phase},
-    },
-    plan::model::snapshot::Snapshot,
+use super::{
+    ADVICE, Judged, MAX_CONTENTS,
+    reference::{repository, sha256, with_digest},
+    seen::Sighting,
+};
+use crate::api::{
+    image_content::ImageContent,
+    node_status::SKIPPED,
+    node_statuses::NodeStatuses,
+    nodeop::{NodeStatus, Phase},
 };
 
 /// As what a kubelet names a content. Only those of one kind can be told apart.
@@ -72,12 +73,17 @@ pub fn was_taken(entry: &NodeStatus) -> bool {
     entry.phase == Phase::Running || entry.phase.is_final() && has_run()
 }
 
-/// Records what a node tells, or `ran`.
-pub fn note(images: &mut Vec<ImageContent>, here: ImageContent, node: &str, ran: bool) {
+/// Contents as they were, and what nodes are seen to have.
+pub fn noted(mut images: Vec<ImageContent>, seen: Vec<Sighting>) -> Vec<ImageContent> {
+    seen.into_iter().for_each(|sighting| note(&mut images, sighting));
+    images
+}
+
+fn note(images: &mut Vec<ImageContent>, Sighting { node, content: here, ran }: Sighting) {
     if images.iter().any(|known| binds(known) && are_alike(known, &here)) {
         return;
     }
-    let of_another = |known: &&ImageContent| known.told_by.as_deref() != Some(node);
+    let of_another = |known: &&ImageContent| known.told_by.as_ref() != Some(&node);
     let same = |known: &&ImageContent| are_alike(known, &here) && are_same(known, &here);
     let told_before = images.iter().find(|known| same(known) && of_another(known)).cloned();
     if let Some(content) = told_before.or_else(|| ran.then(|| here.clone())) {
@@ -85,7 +91,7 @@ pub fn note(images: &mut Vec<ImageContent>, here: ImageContent, node: &str, ran:
     }
     images.retain(|known| !are_alike(known, &here) || of_another(&known));
     if images.len() < MAX_CONTENTS {
-        images.push(ImageContent { told_by: Some(node.to_owned()), ..here });
+        images.push(ImageContent { told_by: Some(node), ..here });
     }
 }
 
@@ -97,16 +103,20 @@ fn bind(images: &mut Vec<ImageContent>, content: ImageContent) {
     images.truncate(MAX_CONTENTS);
 }
 
-/// Goes through the reports that bind nobody yet: that of a node that was taken does; that of a node which
-/// has nothing to do with it any more is forgotten.
-pub fn settle(snapshot: &Snapshot, nodes: &NodeStatuses, images: &mut Vec<ImageContent>) {
+/// Goes through the reports that bind nobody yet: that of a node that was taken does from now on; that of a
+/// node which is not there, or has nothing to do with it any more, is forgotten.
+pub fn resolved(
+    mut images: Vec<ImageContent>,
+    nodes: &NodeStatuses,
+    is_there: impl Fn(&str) -> bool,
+) -> Vec<ImageContent> {
     let reports: Vec<ImageContent> = images.iter().filter(|content| !binds(content)).cloned().collect();
     for report in reports {
         let node = report.told_by.as_deref().unwrap_or_default();
         let bound = images.iter().any(|known| binds(known) && are_alike(known, &report));
         let counts = nodes.get(node).is_some_and(|entry| match entry.phase {
-            Phase::Pending => entry.boot.is_some() && snapshot.nodes.contains_key(node),
-            Phase::Preflight => snapshot.nodes.contains_key(node),
+            Phase::Pending => entry.boot.is_some() && is_there(node),
+            Phase::Preflight => is_there(node),
             Phase::Completed => !bound,
             Phase::Running | Phase::Failed => false,
         });
@@ -115,11 +125,25 @@ pub fn settle(snapshot: &Snapshot, nodes: &NodeStatuses, images: &mut Vec<ImageC
         let is_taken = |entry: &NodeStatus| entry.phase == Phase::Running || entry.job_name.is_some();
         let taken = nodes.get(node).is_some_and(is_taken);
         if taken && !bound {
-            bind(images, report);
+            bind(&mut images, report);
         } else if taken || !counts {
             images.retain(|known| *known != report);
         }
     }
+    images
+}
+
+/// What the image of this name is shown as: with the digest of what the registry has by that name, as far as
+/// nodes agree.
+pub fn shown(images: &[ImageContent], name: &str) -> Option<String> {
+    let is_shown = |content: &&ImageContent| {
+        let agreed = binds(content) || !images.iter().any(|other| differ(other, content));
+        content.image == name && kind(content) != Kind::Elsewhere && agreed
+    };
+    let mut shown: Vec<String> = images.iter().filter(is_shown).map(with_digest).collect();
+    shown.sort();
+    shown.dedup();
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 /// What follows for a node that is not taken from what it told itself.

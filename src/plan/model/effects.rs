@@ -104,6 +104,11 @@ impl Effects {
         Self { actions: actions.into_iter().collect(), ..Self::default() }
     }
 
+    /// What goes with several decisions, in their order.
+    pub fn all(effects: impl IntoIterator<Item = Self>) -> Self {
+        effects.into_iter().collect()
+    }
+
     /// Adds what goes with another decision.
     pub fn add(&mut self, more: impl Into<Self>) {
         let Self { actions, questions, notices, drains, wake_at } = more.into();
@@ -124,6 +129,23 @@ impl Effects {
     pub fn keeps_failing(&self, failures: &Failures) -> Option<String> {
         let asked = || failing::first(failures, &self.questions);
         failing::first(failures, &self.actions).or_else(asked)
+    }
+}
+
+impl FromIterator<Self> for Effects {
+    fn from_iter<I: IntoIterator<Item = Self>>(effects: I) -> Self {
+        let mut all = Self::default();
+        effects.into_iter().for_each(|effects| all.add(effects));
+        all
+    }
+}
+
+/// What was decided one by one, and what goes with all of it, in the same order.
+impl<T, C: Default + Extend<T>> FromIterator<Planned<T>> for Planned<C> {
+    fn from_iter<I: IntoIterator<Item = Planned<T>>>(planned: I) -> Self {
+        let (value, effects): (C, Vec<Effects>) =
+            planned.into_iter().map(|Planned { value, effects }| (value, effects)).unzip();
+        Self { value, effects: Effects::all(effects) }
     }
 }
 

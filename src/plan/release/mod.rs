@@ -6,6 +6,7 @@
 //! that is over. So nobody waits for it; it gets some time to see that itself and to clean up.
 
 mod failed;
+mod holders;
 mod orphaned;
 mod remnant;
 mod unreleased;
@@ -13,16 +14,19 @@ mod waiters;
 
 use std::collections::BTreeMap;
 
-use self::{orphaned::orphaned_work, remnant::Remnant};
+use self::{
+    holders::{Holder, Known, Whose},
+    orphaned::orphaned_work,
+    remnant::Remnant,
+};
 pub use self::{unreleased::Unreleased, waiters::expire_waiters};
 use crate::{
-    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
+    api::nodeop::{NodeOp, NodeStatus, Phase},
     plan::{
         attempts,
         model::{
             action::{Action, NodeChange},
             effects::{Effects, Planned},
-            failing,
             id::OpRef,
             intent::Intent,
             question::Question,
@@ -30,7 +34,7 @@ use crate::{
         },
         node::{
             cordon::{self, Ending},
-            hints, legacy,
+            hints,
         },
     },
 };
@@ -76,36 +80,18 @@ pub fn find_releases(snapshot: &Snapshot) -> Releases<'_> {
 
 /// Releases one node from whoever no longer needs it.
 fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
-    let (mut effects, mut unreleased) = (Effects::default(), None);
-    for owner in node.holders() {
-        // What a finished NodeOp left cordoned, or told autoscalers and load balancers, belongs to the one
-        // that has claimed the node, for as long as it has.
-        if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
-            continue;
-        }
-        effects.add(match snapshot.op(owner) {
-            Some(op) => {
-                let Planned { value, effects } = release(snapshot, node, owner, &op);
-                unreleased = unreleased.or(value);
-                effects
-            }
-            None if snapshot.is_gone(&Question::Op(owner.clone())) => orphan(snapshot, node, owner),
-            None if failing::change_is_paused(snapshot, node) => Effects::default(),
-            None => Question::Op(owner.clone()).into(),
-        });
-    }
-    if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
-        effects.add(failed::sweep(snapshot, node, kept));
-    }
-    let error = effects.keeps_failing(&snapshot.failures);
-    if let Some(Unreleased::BeingGivenBack { last_error }) = &mut unreleased {
-        last_error.clone_from(&error);
-    }
-    NodeRelease { effects, unreleased, last_error: error }
-}
-
-fn is_worked_on(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
-    legacy::is_to_be_adopted(status) || entry.is_some_and(|entry| entry.phase == Phase::Running)
+    let holders = holders::find(snapshot, node);
+    let released = holders.iter().map(|holder| release(node, holder));
+    let Planned { value: unreleased, effects: released } = released.collect::<Planned<Vec<_>>>();
+    let kept = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none());
+    let kept = kept.map(|kept| failed::sweep(snapshot, node, kept)).unwrap_or_default();
+    let effects = Effects::all([released, kept]);
+    let last_error = effects.keeps_failing(&snapshot.failures);
+    let unreleased = unreleased.into_iter().flatten().next().map(|why| match why {
+        Unreleased::BeingGivenBack { .. } => Unreleased::BeingGivenBack { last_error: last_error.clone() },
+        why => why,
+    });
+    NodeRelease { effects, unreleased, last_error }
 }
 
 /// What becomes of the node's cordon.
@@ -126,69 +112,53 @@ fn give_back(node: &NodeView, owner: &OpRef, ending: Ending) -> Option<NodeChang
     (!change.is_empty()).then_some(change)
 }
 
-/// Gives the node back, and says why that is not done yet if the NodeOp is done with it and has claimed it.
-fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> Planned<Option<Unreleased>> {
-    let Some(status) = &op.status else { return None.into() };
-    let entry = status.node_statuses.get(&node.name);
-    if is_worked_on(status, entry) {
-        return None.into();
+/// Gives the node back, and says why that is not done yet if this is who has claimed it.
+fn release(node: &NodeView, holder: &Holder<'_>) -> Planned<Option<Unreleased>> {
+    match &holder.whose {
+        Whose::Known(known) => {
+            let given_back = Unreleased::BeingGivenBack { last_error: None };
+            let why = || holder.remnants.first().map_or(given_back, Remnant::keeps);
+            Planned::from(holder.has_claimed.then(why)).with(end(node, holder, known))
+        }
+        Whose::Gone => Planned::from(None).with(orphan(node, holder)),
+        Whose::Unknown if holder.is_paused => None.into(),
+        Whose::Unknown => Planned::from(None).with(Question::Op(holder.id.clone())),
     }
-    if node.claimed_by.as_ref() != Some(owner) {
-        return Planned::from(None).with(end(snapshot, node, owner, op, entry, &[]));
-    }
-    let remnants = remnant::find(snapshot, node, owner, entry);
-    let given_back = Unreleased::BeingGivenBack { last_error: None };
-    let why = remnants.first().map_or(given_back, Remnant::keeps);
-    Planned::from(Some(why)).with(end(snapshot, node, owner, op, entry, &remnants))
 }
 
 /// Ends what remains of the NodeOp on the node, and gives the node back once nothing does.
-fn end(
-    snapshot: &Snapshot,
-    node: &NodeView,
-    owner: &OpRef,
-    op: &NodeOp,
-    entry: Option<&NodeStatus>,
-    remnants: &[Remnant<'_>],
-) -> Effects {
-    let is_final = entry.is_some_and(|entry| entry.phase.is_final());
-    let live = Question::Op(owner.clone());
-    if !is_final && snapshot.answer(&live).is_none() {
+fn end(node: &NodeView, holder: &Holder<'_>, known: &Known) -> Effects {
+    let change = give_back(node, holder.id, ending(&known.op, known.entry.as_ref()));
+    if !known.is_final() && !known.is_read_live {
         // What is final stays so, but a node that is not started in an old view may have been started by now.
-        return match give_back(node, owner, ending(op, entry)) {
-            Some(change) if failing::change_is_paused(snapshot, node) => {
-                Action::patch_node(node, change).into()
-            }
-            _ => live.into(),
+        return match change {
+            Some(change) if holder.is_paused => Action::patch_node(node, change).into(),
+            _ => Question::Op(holder.id.clone()).into(),
         };
     }
-    let Some(mut change) = give_back(node, owner, ending(op, entry)) else {
-        return Effects::default();
-    };
-    if change.claimed_by.is_some()
-        && let Some(entry) = entry.filter(|entry| entry.phase == Phase::Completed)
-    {
-        let done = entry.last_updated.as_ref().map_or(snapshot.now, |time| time.0);
-        change.annotations.extend(attempts::record(op, node, Some(done)));
+    let Some(mut change) = change else { return Effects::default() };
+    if let Some(done) = known.completed.filter(|_| change.claimed_by.is_some()) {
+        change.annotations.extend(attempts::record(&known.op, node, Some(done)));
     }
-    let mut effects = Effects::act(remnants.iter().filter_map(|remnant| remnant.end(owner)));
-    if remnants.is_empty() {
-        effects.add(Action::patch_node(node, change));
+    let ended = Effects::act(holder.remnants.iter().filter_map(|remnant| remnant.end(holder.id)));
+    let changed = if holder.remnants.is_empty() {
+        Action::patch_node(node, change).into()
     } else if change.kept_cordon.is_some() {
         // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what
         // tells that the node failed.
         let mark = NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() };
-        effects.add(Action::patch_node(node, mark));
-    }
-    effects
+        Action::patch_node(node, mark).into()
+    } else {
+        Effects::default()
+    };
+    Effects::all([ended, changed])
 }
 
 /// The NodeOp is gone, and the garbage collector deletes its Jobs and pods: wait for them, then undo what it
 /// did.
-fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
-    let remnants = remnant::find(snapshot, node, owner, None);
-    let change = give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
-    let ends = remnants.iter().filter_map(|remnant| remnant.end(owner));
+fn orphan(node: &NodeView, holder: &Holder<'_>) -> Effects {
+    let change = give_back(node, holder.id, Ending::Undo).filter(|_| holder.remnants.is_empty());
+    let ends = holder.remnants.iter().filter_map(|remnant| remnant.end(holder.id));
     Effects::act(ends.chain(change.map(|change| Action::patch_node(node, change))))
 }
 

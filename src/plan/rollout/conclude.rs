@@ -3,7 +3,11 @@
 use crate::{
     api::names,
     plan::{
-        model::{action::Action, effects::Effects, snapshot::Standing},
+        model::{
+            action::Action,
+            effects::{Effects, Planned},
+            snapshot::Standing,
+        },
         release,
         rollout::{context::RolloutContext, expiry, prestart, settle},
     },
@@ -17,24 +21,22 @@ pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
         node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.holders().contains(&op.id))
     });
     let withdrawn = op.object.status.as_ref().map(|status| prestart::withdraw(ctx, &status.node_statuses));
-    let mut effects = withdrawn.unwrap_or_default();
+    let withdrawn = withdrawn.unwrap_or_default();
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
-    let lingers = !op.deleting && !effects.absorb(release::expire_waiters(snapshot, op));
-    if held || lingers {
-        effects.add(settle::settle(op));
-        return effects;
+    let waiters = if op.deleting { Planned::from(true) } else { release::expire_waiters(snapshot, op) };
+    let Planned { value: none_lingers, effects: expired } = waiters;
+    if held || !none_lingers {
+        return Effects::all([withdrawn, expired, settle::settle(op)]);
     }
     if !op.object.has_our_finalizer() {
         let expiry = expiry::sweep(snapshot, op);
         let settled = if expiry.actions.is_empty() { settle::settle(op) } else { Effects::default() };
-        effects.add(expiry);
-        effects.add(settled);
-        return effects;
+        return Effects::all([withdrawn, expired, expiry, settled]);
     }
     // The status is written on the next pass (`settle`), after the finalizer is off: a refused status write
     // must not keep the NodeOp.
     let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
-    effects.add(Action::Finalize { op: op.object.clone(), finalizers });
-    effects
+    let finalize = Action::Finalize { op: op.object.clone(), finalizers };
+    Effects::all([withdrawn, expired, finalize.into()])
 }

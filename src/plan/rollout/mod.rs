@@ -1,7 +1,7 @@
 //! Who is next: one NodeOp's claimed nodes are advanced, and free slots are given to the next nodes in order.
 //!
 //! All NodeOps are planned one after the other on one snapshot, the oldest first, and each sees what the ones
-//! before it took in the same plan ([`Shared`]): a limit across nodes cannot be kept by decisions that see
+//! before it took in the same plan ([`plan_all`]): a limit across nodes cannot be kept by decisions that see
 //! one object each.
 
 mod admit;
@@ -27,12 +27,13 @@ pub mod status;
 mod stops;
 mod targets;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::{admit::Shared, others::age, targets::order};
+pub use self::{admit::Shared, targets::order};
 use self::{
     conclude::conclude,
     context::{Outcome, Rollout, RolloutContext},
+    others::age,
     roll::roll,
     start::start,
 };
@@ -42,6 +43,7 @@ use crate::{
         image::{self, FirstReleases},
         model::{
             effects::{Effects, Planned, Reasons},
+            id::Key,
             snapshot::Snapshot,
         },
         node::{context::Op, legacy},
@@ -92,6 +94,19 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Plans every NodeOp about which something is left to do, and says why its nodes do not move.
+pub fn plan_all(snapshot: &Snapshot, releases: &Releases<'_>) -> Planned<BTreeMap<Key, Reasons>> {
+    let unsettled = snapshot.unsettled();
+    let open = snapshot.ops.iter().filter(|(_, op)| !is_at_rest(snapshot, op));
+    let mut ops: Vec<_> = open.chain(&unsettled).collect();
+    ops.sort_by(|(_, one), (_, other)| age(one).cmp(&age(other)));
+    let mut shared = Shared::default();
+    let planned = ops.into_iter().map(|(key, op)| {
+        plan_nodeop(snapshot, op, releases, &mut shared).map(|reasons| (key.clone(), reasons))
+    });
+    planned.collect()
+}
+
 /// Plans one NodeOp.
 pub fn plan_nodeop(
     snapshot: &Snapshot,
@@ -101,15 +116,16 @@ pub fn plan_nodeop(
 ) -> Planned<Reasons> {
     let op = Op::of(object);
     let ctx = RolloutContext::new(snapshot, &op, releases);
-    let mut effects = preflight::sweep(snapshot, &op);
+    let swept = preflight::sweep(snapshot, &op);
     let stage = Stage::of(&ctx);
-    let outcome = effects.absorb(match &stage {
+    let Planned { value: outcome, effects } = match &stage {
         Stage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
         Stage::Foreign(status) => adopt::take_over(&ctx, status),
         Stage::UnderWay(status) => roll(&ctx, status, shared),
         Stage::New => start(&ctx),
         Stage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),
-    });
+    };
+    let effects = Effects::all([swept, effects]);
     match outcome {
         Outcome::Nothing(waiting) => Planned { value: waiting, effects },
         Outcome::Record(rollout) => record(&ctx, &stage, *rollout, effects),

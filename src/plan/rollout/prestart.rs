@@ -16,12 +16,27 @@ use crate::{
             snapshot::{NodeView, PodView, Role, Standing},
         },
         node::context::Op,
-        rollout::{context::RolloutContext, out_of_service::Slots, targets},
+        rollout::{
+            context::{Rollout, RolloutContext},
+            out_of_service::Slots,
+            targets,
+        },
     },
 };
 
+/// The waiters of the nodes whose turn comes next, or of those whose turn will not come.
+pub fn for_next(ctx: &RolloutContext<'_>, rollout: &Rollout) -> Effects {
+    let Rollout { nodes, progress, .. } = rollout;
+    let nothing_starts = ctx.closed(progress.stopped.as_ref()).is_some() || progress.refused.is_some();
+    if nothing_starts || progress.are_slots_held(&ctx.op.intent) {
+        withdraw(ctx, nodes)
+    } else {
+        prepare(ctx, nodes, &progress.slots)
+    }
+}
+
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Effects {
+fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Effects {
     let RolloutContext { snapshot, op, .. } = ctx;
     let running = nodes.marked([Mark::Running]);
     let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
@@ -36,10 +51,10 @@ pub fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) ->
         .map(|(view, _)| view.as_ref())
         .take(soon);
     let held = snapshot.nodes.by_name(Standing::OnHold);
-    let mut effects = end(ctx, nodes, |node| held.contains_key(node));
+    let ended = end(ctx, nodes, |node| held.contains_key(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
-    effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
-    effects
+    let made = Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node)));
+    Effects::all([ended, made])
 }
 
 fn make(op: &Op, node: &NodeView) -> Action {

@@ -34,45 +34,27 @@ use crate::{
 /// 7. what no decision needs any more is left out, if there are very many nodes.
 pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut Shared) -> Planned<Outcome> {
     let RolloutContext { snapshot, op, .. } = *ctx;
-    let mut effects = release::expire_waiters(snapshot, op).effects;
-    let stopped = stops(ctx, &old.node_statuses);
-    if old.node_statuses.any([Mark::Running]) {
-        effects.add(Effects::act(finalizer::missing(op)));
-    }
-    let progress = OpProgress { stopped, deleting: op.deleting, ..OpProgress::default() };
-    let rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
-    let mut rollout = effects.absorb(advance(ctx, old, rollout));
-    // A failure in this pass stops it at once; the other reasons are those found above.
-    rollout.progress.stopped = rollout.progress.stopped.or_else(|| fails(op, &rollout.nodes));
-    if rollout.progress.stopped.is_some() {
-        rollout = preflight::withdraw(ctx, rollout);
-    }
-    rollout = effects.absorb(slots::find(ctx, &old.node_statuses, rollout));
-    rollout = effects.absorb(admit::fill(ctx, rollout, shared));
-    if rollout.progress.refused.is_some() {
-        rollout = preflight::withdraw(ctx, rollout);
-    }
-    let Rollout { nodes, progress, .. } = &rollout;
-    let nothing_starts = ctx.closed(progress.stopped.as_ref()).is_some() || progress.refused.is_some();
-    effects.add(if nothing_starts || progress.are_slots_held(&op.intent) {
-        prestart::withdraw(ctx, nodes)
-    } else {
-        prestart::prepare(ctx, nodes, &progress.slots)
-    });
-    if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
-        effects.add(expires(op));
-    }
-    rollout = effects.absorb(attempts::record(ctx, &old.node_statuses, rollout));
+    let Planned { value: _, effects: expired } = release::expire_waiters(snapshot, op);
+    let works = old.node_statuses.any([Mark::Running]);
+    let finalizer = Effects::act(works.then(|| finalizer::missing(op)).flatten());
+    let Planned { value: rollout, effects: advanced } = advance(ctx, old);
+    let rollout = preflight::withdraw(ctx, rollout);
+    let Planned { value: rollout, effects: found } = slots::find(ctx, &old.node_statuses, rollout);
+    let Planned { value: rollout, effects: filled } = admit::fill(ctx, rollout, shared);
+    let rollout = preflight::withdraw(ctx, rollout);
+    let waiters = prestart::for_next(ctx, &rollout);
+    let until = stops_later(ctx, &rollout);
+    let Planned { value: mut rollout, effects: tried } = attempts::record(ctx, &old.node_statuses, rollout);
     compact::compact(snapshot, op, &mut rollout.nodes);
+    let effects = Effects::all([expired, finalizer, advanced, found, filled, waiters, until, tried]);
     Planned { value: Outcome::Record(Box::new(rollout)), effects }
 }
 
 /// Advances the nodes that are worked on, and those with a preflight.
-fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rollout) -> Planned<Rollout> {
-    let mut effects = Effects::default();
-    let stopped = rollout.progress.stopped.clone();
+fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollout> {
+    let stopped = stops(ctx, &old.node_statuses);
     let recall = Recall::of(ctx, stopped.as_ref());
-    for (name, node) in old.node_statuses.marked([Mark::Running, Mark::Preflight]) {
+    let advanced = old.node_statuses.marked([Mark::Running, Mark::Preflight]).map(|(name, node)| {
         let planned = if let Some(back) = recall.node(name, node) {
             back.into()
         } else if node.phase == Phase::Running {
@@ -83,7 +65,13 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rol
             preflight::advance(ctx, name, node)
         };
         let error = planned.effects.keeps_failing(&ctx.snapshot.failures);
-        match effects.absorb(planned) {
+        planned.map(|next| (name, next, error))
+    });
+    let Planned { value: advanced, effects } = advanced.collect::<Planned<Vec<_>>>();
+    let progress = OpProgress { deleting: ctx.op.deleting, ..OpProgress::default() };
+    let mut rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
+    for (name, next, error) in advanced {
+        match next {
             Next::Become(next) => rollout.nodes.insert(name, *next),
             Next::Wait(why) => {
                 let why = rollout.progress.failures.complete(why, error);
@@ -92,5 +80,14 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rol
             }
         }
     }
+    // A failure in this pass stops it at once; the other reasons are those found before it.
+    rollout.progress.stopped = stopped.or_else(|| fails(ctx.op, &rollout.nodes));
     Planned { value: rollout, effects }
+}
+
+/// When it starts nothing more, if it still has nodes to take and there is such a time.
+fn stops_later(ctx: &RolloutContext<'_>, rollout: &Rollout) -> Effects {
+    let Rollout { nodes, progress, .. } = rollout;
+    let goes_on = progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]);
+    if goes_on { expires(ctx.op) } else { Effects::default() }
 }

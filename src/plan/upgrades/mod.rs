@@ -45,15 +45,13 @@ use crate::{
 
 /// Plans every NodeOpUpgrade.
 pub fn plan_upgrades(snapshot: &Snapshot) -> Effects {
-    let mut effects = Effects::default();
     let made = Made::of(snapshot);
-    for (key, upgrade) in &snapshot.upgrades {
-        if upgrade.metadata.deletion_timestamp.is_none() {
-            effects.add(run::plan_upgrade(snapshot, key, upgrade, made.by(key, upgrade)));
-            effects.add(history::sweep(upgrade, made.by(key, upgrade)));
-        }
-    }
-    effects
+    let upgrades = snapshot.upgrades.iter().filter(|(_, it)| it.metadata.deletion_timestamp.is_none());
+    let planned = upgrades.flat_map(|(key, upgrade)| {
+        let made = made.by(key, upgrade);
+        [run::plan_upgrade(snapshot, key, upgrade, made), history::sweep(upgrade, made)]
+    });
+    planned.collect()
 }
 
 /// The NodeOps that NodeOpUpgrades made, by namespace and UID of the upgrade.

@@ -7,9 +7,14 @@ use std::sync::Arc;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    reference::DIGITS,
+    seen::{is_recorded, is_settled, settled},
+    *,
+};
 use crate::{
     api::{
+        image_content::ImageContent,
         node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase},
     },
@@ -17,7 +22,7 @@ use crate::{
         fixtures,
         model::{
             id::OpRef,
-            snapshot::{ContainerState, ContainerView, JobState, NodeView, Owner, Placed},
+            snapshot::{ContainerState, ContainerView, JobState, NodeView, Owner, Placed, Role},
         },
     },
 };

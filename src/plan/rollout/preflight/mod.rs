@@ -287,8 +287,11 @@ pub fn forget(status: &mut NodeStatus) {
     *status = entry.record();
 }
 
-/// The rollout starts nothing more, and no preflight is under way any longer.
+/// Ends the preflights that are under way, if the rollout starts nothing more.
 pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
+    if rollout.progress.stopped.is_none() && rollout.progress.refused.is_none() {
+        return rollout;
+    }
     let before = rollout.nodes.clone();
     for (name, status) in before.marked([Mark::Preflight]) {
         if let Next::Become(next) = withdrawn(ctx, status) {
