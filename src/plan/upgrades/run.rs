@@ -56,9 +56,18 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
     }
     let asked = run::hash(&child::spec(&object.spec));
     let mut upgrade = Upgrade { snapshot, key, object, status: base(object), asked };
-    let over = said && (observed.is_some() || !upgrade.goes_on());
+    // What the Go operator says of an upgrade it has copied, and its NodeOp says it first.
+    let older = upgrade.older().filter(|_| observed.is_none());
+    let over = older.as_ref().map_or(said, |child| older::has_ended(child));
+    if let Some(child) = older.filter(|_| over) {
+        older::show(&mut upgrade.status, &child);
+    }
     if over && !is_known && observed.is_none_or(|seen| Some(seen) == object.metadata.generation) {
         // Over before runs were told apart, by the Go operator perhaps: that was the run which it asks for.
+        // Unless it was edited, about which that operator did nothing: no old edit runs by itself.
+        if let Some(why) = upgrade.older().and_then(|child| older::never_run(&child, &object.spec)) {
+            return say(snapshot, object, upgrade.status, reason::FAILED, why);
+        }
         upgrade.status.run = Some(upgrade.asked.clone());
     }
     match (over, upgrade.status.node_op_uid.clone()) {
@@ -66,7 +75,9 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
             upgrade.over()
         }
         (true, _) => {
-            let result = history::result(&upgrade.status);
+            let older = upgrade.older().filter(|_| upgrade.status.run.is_none());
+            let result =
+                older.map_or_else(|| history::result(&upgrade.status), |child| older::result(&child));
             upgrade.next(Some(result))
         }
         (false, Some(uid)) => upgrade.recorded(uid),
@@ -90,10 +101,9 @@ impl Upgrade<'_> {
         self.snapshot.op_named(&(self.key.0.clone(), self.name()))
     }
 
-    /// Whether the Go operator's NodeOp goes on, whatever that operator has called the upgrade.
-    fn goes_on(&self) -> bool {
-        let child = self.child().filter(|child| is_made_by(child, self.object));
-        child.is_some_and(|child| older::upgrade_of(&child).is_some() && !child.is_over())
+    /// The NodeOp of the name in status, if the Go operator made it for this upgrade.
+    fn older(&self) -> Option<Arc<NodeOp>> {
+        self.child().filter(|child| is_made_by(child, self.object) && older::upgrade_of(child).is_some())
     }
 
     /// The run that is asked for is over.
@@ -192,8 +202,7 @@ impl Upgrade<'_> {
         // What an earlier version made says in its own spec what it is the run of. The Go operator's says some
         // of it.
         let of_child = || {
-            let asked = child::spec(&self.object.spec);
-            let same = is_older && older::is_as_asked(&child.spec, &asked);
+            let same = is_older && older::is_as_asked(child, &self.object.spec);
             if same { self.asked.clone() } else { run::hash(&child.spec) }
         };
         self.status.run = Some(self.status.run.clone().unwrap_or_else(of_child));

@@ -62,6 +62,11 @@ fn status(s: &Snapshot) -> NodeOpUpgradeStatus {
     s.upgrades[&("ns".to_owned(), "op".to_owned())].status.clone().unwrap()
 }
 
+fn condition(s: &Snapshot, type_: &str) -> String {
+    let found = status(s).conditions.into_iter().find(|condition| condition.type_ == type_);
+    found.map(|condition| condition.status).unwrap_or_default()
+}
+
 /// The NodeOps that are there besides the one that it made.
 fn further(s: &Snapshot) -> Vec<Arc<NodeOp>> {
     s.ops.iter().filter(|(key, _)| key.1 != "op").map(|(_, op)| op.clone()).collect()
@@ -142,6 +147,42 @@ fn of_very_many_nodes_that_it_had_not_begun_none_is_taken_by_itself() {
     assert_eq!(further(&s).len(), 1, "{:?}", status(&s));
 }
 
+/// It did nothing about an edit: what stands in the spec is not what has run.
+#[test]
+fn an_edit_that_it_never_ran_is_not_called_complete_and_does_not_run_by_itself() {
+    for change in [
+        json!({"image": "kairos:v2"}),
+        json!({"nodeSelector": {"matchLabels": {"a": "b"}}}),
+        json!({"imagePullSecrets": [{"name": "s"}]}),
+    ] {
+        for phase in ["Completed", "Failed"] {
+            let mut s = left(change.clone(), json!({}), at_n1(phase, phase));
+            s.nodes.retain(|name, _| name == "n1");
+            carried_out(&mut s, |_| {});
+            assert_eq!((condition(&s, "Ready"), further(&s).len()), ("False".into(), 0), "{phase} {change}");
+            assert_eq!(
+                (condition(&s, "Complete"), condition(&s, "Stalled")),
+                ("False".into(), "True".into())
+            );
+            let message = status(&s).message.unwrap();
+            assert!(message.contains("kairos:v1") && message.contains("never"), "{message}");
+            let settled = status(&s);
+            carried_out(&mut s, |_| {});
+            assert_eq!(status(&s), settled, "it is said once");
+            edit(&mut s, json!({"debug": true}));
+            carried_out(&mut s, |_| {});
+            assert_eq!(further(&s).len(), 1, "{phase} {change}: {:?}", status(&s));
+            let came = if phase == "Completed" { RunResult::Completed } else { RunResult::Failed };
+            assert_eq!(status(&s).history[0].result, came);
+        }
+    }
+    // Nothing that it copied was edited.
+    let mut s = left(json!({}), json!({}), at_n1("Completed", "Completed"));
+    s.nodes.retain(|name, _| name == "n1");
+    carried_out(&mut s, |_| {});
+    assert_eq!((condition(&s, "Ready"), condition(&s, "Complete")), ("True".into(), "True".into()));
+}
+
 #[test]
 fn an_edit_that_it_never_ran_is_the_next_run_while_the_one_before_is_under_way() {
     let mut s = left(json!({"image": "kairos:v2"}), json!({}), at_n1("Running", "Running"));
@@ -153,6 +194,24 @@ fn an_edit_that_it_never_ran_is_the_next_run_while_the_one_before_is_under_way()
     let [next] = &further(&s)[..] else { panic!("{:?}", status(&s)) };
     let nodes = next.status.clone().unwrap().node_statuses.len();
     assert_eq!((next.spec.image.as_deref(), nodes), (Some("kairos:v2"), 4), "all that match");
+}
+
+/// It looked at its NodeOp twice a minute.
+#[test]
+fn an_upgrade_that_lags_behind_its_nodeop_ends_as_that_has() {
+    let lags = |change: Value| {
+        let mut s = left(change, json!({}), at_n1("Completed", "Completed"));
+        s.nodes.retain(|name, _| name == "n1");
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut upgrade = s.upgrades[&key].as_ref().clone();
+        upgrade.status = serde_json::from_value(at_n1("Running", "Running")).unwrap();
+        s.upgrades.insert(key, Arc::new(upgrade));
+        carried_out(&mut s, |_| {});
+        assert_eq!(further(&s).len(), 0);
+        (status(&s).phase, condition(&s, "Ready"))
+    };
+    assert_eq!(lags(json!({})), (Some(UpgradePhase::Completed), "True".into()));
+    assert_eq!(lags(json!({"image": "kairos:v2"})), (Some(UpgradePhase::Failed), "False".into()));
 }
 
 /// The NodeOp goes on, whatever its upgrade was called.
