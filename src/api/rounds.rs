@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::nodeop::MAX_NODE_NAMES;
 
-/// A round of a run: the run itself, or one that followed it for nodes that joined or drifted.
+/// A round of a run: the run itself, or one that followed it for nodes that joined or drifted, or that an older
+/// operator had not begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Round {

@@ -22,14 +22,15 @@ pub fn nodeop(op: NodeOp) -> NodeOp {
 }
 
 /// Whether the NodeOp of a NodeOpUpgrade can be forgotten, too; `upgrade` is the one that its owner reference
-/// names. Of an earlier run the status of the upgrade says what came of it.
+/// names. Of an earlier run the status of the upgrade says what came of it. Where that says of no run, as the
+/// Go operator's, the NodeOp alone tells what was run.
 pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> {
     let whole = op.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
     let copied = |upgrade: &NodeOpUpgrade| {
         let status = upgrade.status.as_ref();
         let recorded = status.and_then(|status| status.node_op_uid.as_ref());
         upgrade.metadata.uid.as_deref() != owner::upgrade_uid(&op.metadata)
-            || status.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final)
+            || status.is_some_and(|of| of.run.is_some() && of.phase.is_some_and(UpgradePhase::is_final))
             || recorded.is_some() && recorded != op.metadata.uid.as_ref()
     };
     (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
@@ -237,13 +238,19 @@ mod tests {
             "kind": "NodeOpUpgrade", "name": "op", "uid": "up", "controller": true}]))
             .unwrap();
         assert_eq!(nodeop(child.clone()).status.unwrap().node_statuses.len(), 1);
-        let upgrade = |uid: &str, phase: &str| -> NodeOpUpgrade {
-            serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
-                "metadata": {"name": "op", "namespace": "ns", "uid": uid}, "spec": {"image": "i"}, "status": {"phase": phase}}))
+        let upgrade = |uid: &str, phase: &str, run: Option<&str>| -> NodeOpUpgrade {
+            serde_json::from_value(
+                json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+                "metadata": {"name": "op", "namespace": "ns", "uid": uid}, "spec": {"image": "i"},
+                "status": {"phase": phase, "run": run}}),
+            )
             .unwrap()
         };
-        assert!(upgraded(&child, Some(&upgrade("up", "Running"))).is_none());
-        for of in [Some(upgrade("up", "Completed")), Some(upgrade("another", "Running")), None] {
+        assert!(upgraded(&child, Some(&upgrade("up", "Running", Some("r")))).is_none());
+        let told = "which run that was is still to be found out";
+        assert!(upgraded(&child, Some(&upgrade("up", "Completed", None))).is_none(), "{told}");
+        let others = [upgrade("up", "Completed", Some("r")), upgrade("another", "Running", None)];
+        for of in others.into_iter().map(Some).chain([None]) {
             let kept = upgraded(&child, of.as_ref()).unwrap();
             assert!(kept.status.as_ref().unwrap().node_statuses.is_empty());
             assert_eq!(upgraded(&kept, of.as_ref()), None, "once is enough");

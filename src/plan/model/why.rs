@@ -112,7 +112,7 @@ impl WaitReason {
             Self::Stopped => {
                 "A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole"
             }
-            Self::Superseded => "Its NodeOpUpgrade was changed: the next run takes the node",
+            Self::Superseded => "Its NodeOpUpgrade goes on with another NodeOp, which takes the node",
             Self::Expired => "`spec.notAfter` has passed",
             Self::Deleting => "The operation is being deleted",
             Self::Rival => "Another operation has the node or a control-plane node, or comes first",

@@ -85,7 +85,7 @@ pub enum Stopped {
     NodeFailed(String),
     /// The same.
     NodeNotProved(String),
-    /// The NodeOpUpgrade of this name asks for another run.
+    /// The NodeOpUpgrade of this name asks for another run, or has its further nodes taken by another NodeOp.
     Superseded { upgrade: String },
     /// `spec.notAfter`, which has passed.
     Expired(Timestamp),
@@ -252,7 +252,7 @@ impl fmt::Display for Stopped {
             Self::NodeNotProved(node) => write!(f, "what node {node} runs is not proved (stopOnFailure)"),
             Self::Expired(at) => write!(f, "its time was over at {at:.0} (notAfter)"),
             Self::Superseded { upgrade } => {
-                write!(f, "superseded, NodeOpUpgrade {upgrade} was changed and asks for another run")
+                write!(f, "superseded, NodeOpUpgrade {upgrade} goes on with another NodeOp")
             }
         }
     }

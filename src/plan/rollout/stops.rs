@@ -1,5 +1,5 @@
 //! When a NodeOp starts nothing more, whatever slots are free: a node failed under `stopOnFailure`, its
-//! upgrade asks for another run, or its time is over.
+//! upgrade asks for another run, its time is over, or the Go operator made it for an upgrade.
 
 use crate::{
     api::{
@@ -22,7 +22,11 @@ pub fn stops(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Option<Stopped> 
         Some(Stopped::Superseded { upgrade })
     };
     let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
-    fails(op, nodes).or_else(superseded).or_else(expired)
+    let older = || {
+        let upgrade = upgrades::of_older_operator(&op.object)?.to_owned();
+        Some(Stopped::Superseded { upgrade })
+    };
+    fails(op, nodes).or_else(superseded).or_else(expired).or_else(older)
 }
 
 /// When an operation that has nodes to take starts nothing more.
@@ -31,8 +35,8 @@ pub fn expires(op: &Op) -> Effects {
 }
 
 /// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
-/// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is
-/// the canary.
+/// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the first node of
+/// the NodeOp that follows is the canary.
 pub fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;

@@ -162,7 +162,7 @@ fn said(child: &NodeOp) -> String {
 }
 
 /// The Go operator's sentence, and after it what there is to say.
-fn sentence(phase: Option<Phase>, detail: &str) -> String {
+pub fn sentence(phase: Option<Phase>, detail: &str) -> String {
     let what = match phase {
         Some(Phase::Completed) => "completed successfully",
         Some(Phase::Failed) => "failed",

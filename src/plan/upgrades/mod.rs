@@ -19,21 +19,26 @@
 //!
 //! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of the
 //! same run for nodes that joined or drifted, which is announced, made and recorded as any other
-//! ([`continuous`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the newest upgrade first
-//! ([`newest`]).
+//! ([`continuous`]). Such a round are also the nodes that the Go operator had not begun, where its NodeOp of a
+//! run is taken over ([`older`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the
+//! newest upgrade first ([`newest`]).
 
 mod content;
 mod continuous;
 mod follow;
 mod history;
 pub mod newest;
+mod older;
 mod run;
 mod status;
 mod superseded;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::{content::of_run as contents_of_run, continuous::comes_back, superseded::superseded};
+pub use self::{
+    content::of_run as contents_of_run, continuous::comes_back, older::upgrade_of as of_older_operator,
+    superseded::superseded,
+};
 use crate::{
     api::{
         nodeop::NodeOp,

@@ -23,10 +23,11 @@ use crate::{
             question::Question,
             snapshot::Snapshot,
         },
+        node::legacy,
         upgrades::{
             content, continuous,
             follow::{copy, follow, supersede},
-            history,
+            history, older,
             status::{base, say, settle},
         },
     },
@@ -51,17 +52,27 @@ pub fn plan_upgrade(
     made: &[&Arc<NodeOp>],
 ) -> Effects {
     let old = object.status.as_ref();
-    let over = old.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
+    let said = old.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
     let observed = old.and_then(|status| status.observed_generation);
     let is_known = old.is_some_and(|status| status.run.is_some());
-    let for_good = over && is_known && !object.spec.is_continuous();
+    let for_good = said && is_known && !object.spec.is_continuous();
     if for_good && observed == object.metadata.generation {
         return Effects::default();
     }
     let asked = run::hash(&child::spec(&object.spec));
     let mut upgrade = Upgrade { snapshot, key, object, status: base(object), asked };
+    // What the Go operator says of an upgrade it has copied, and its NodeOp says it first.
+    let older = upgrade.older().filter(|_| observed.is_none());
+    let over = older.as_ref().map_or(said, |child| older::has_ended(child));
+    if let Some(child) = older.filter(|_| over) {
+        older::show(&mut upgrade.status, &child);
+    }
     if over && !is_known && observed.is_none_or(|seen| Some(seen) == object.metadata.generation) {
         // Over before runs were told apart, by the Go operator perhaps: that was the run which it asks for.
+        // Unless it was edited, about which that operator did nothing: no old edit runs by itself.
+        if let Some(why) = upgrade.older().and_then(|child| older::never_run(&child, &object.spec)) {
+            return say(snapshot, object, upgrade.status, reason::FAILED, why);
+        }
         upgrade.status.run = Some(upgrade.asked.clone());
     }
     match (over, upgrade.status.node_op_uid.clone()) {
@@ -69,7 +80,9 @@ pub fn plan_upgrade(
             upgrade.over()
         }
         (true, _) => {
-            let result = history::result(&upgrade.status);
+            let older = upgrade.older().filter(|_| upgrade.status.run.is_none());
+            let result =
+                older.map_or_else(|| history::result(&upgrade.status), |child| older::result(&child));
             upgrade.next(Some(result))
         }
         (false, Some(uid)) => upgrade.recorded(uid),
@@ -91,6 +104,11 @@ impl Upgrade<'_> {
     /// The NodeOp of the name in status.
     fn child(&self) -> Option<Arc<NodeOp>> {
         self.snapshot.op_named(&(self.key.0.clone(), self.name()))
+    }
+
+    /// The NodeOp of the name in status, if the Go operator made it for this upgrade.
+    fn older(&self) -> Option<Arc<NodeOp>> {
+        self.child().filter(|child| is_made_by(child, self.object) && older::upgrade_of(child).is_some())
     }
 
     /// The run that is asked for is over.
@@ -156,12 +174,12 @@ impl Upgrade<'_> {
         if self.status.run.is_some() && !self.is_asked_for() {
             return self.next(None);
         }
-        self.status.run.get_or_insert_with(|| self.asked.clone());
-        match self.child() {
-            Some(child) if is_made_by(&child, self.object) => self.present(&child),
-            Some(_) => self.foreign(),
-            None => self.absent(),
+        let child = self.child();
+        if let Some(child) = child.as_ref().filter(|child| is_made_by(child, self.object)) {
+            return self.present(child);
         }
+        self.status.run.get_or_insert_with(|| self.asked.clone());
+        if child.is_some() { self.foreign() } else { self.absent() }
     }
 
     /// The NodeOp of this UID may have begun.
@@ -182,16 +200,24 @@ impl Upgrade<'_> {
 
     /// The NodeOp of the present run is there.
     fn present(mut self, child: &Arc<NodeOp>) -> Effects {
-        // What an earlier version made says in its own spec what it is the run of; the Go operator's does not.
-        let of_child = || child.spec.upgrade.is_some().then(|| run::hash(&child.spec));
-        let hash = self.status.run.take().or_else(of_child);
-        self.status.run = hash.or_else(|| Some(self.asked.clone()));
+        let is_older = older::upgrade_of(child).is_some();
+        if child.status.as_ref().is_some_and(legacy::is_to_be_adopted) {
+            return Effects::default();
+        }
+        // What an earlier version made says in its own spec what it is the run of. The Go operator's says some
+        // of it.
+        let of_child = || {
+            let same = is_older && older::is_as_asked(child, &self.object.spec);
+            if same { self.asked.clone() } else { run::hash(&child.spec) }
+        };
+        self.status.run = Some(self.status.run.clone().unwrap_or_else(of_child));
         self.status.round = self.round(child).or(self.status.round);
         let shown = child.status.as_ref();
         let said = shown.map(|status| status.conditions.as_slice()).unwrap_or_default();
         // It is asked for again after it had ended for another one, or is given more time.
         let again = conditions::is_superseded(said) || self.is_later_than(child) && self.has_time_again(said);
         match (child.is_over(), self.is_asked_for()) {
+            (true, true) if is_older && conditions::is_superseded(said) => self.rest(child),
             (true, asked) if !asked || again => {
                 copy(&mut self.status, child);
                 self.status.conditions = said.to_vec();
@@ -201,6 +227,31 @@ impl Upgrade<'_> {
             (false, false) => supersede(self.snapshot, self.object, child, self.status),
             (_, _) => follow(self.snapshot, self.object, child, self.status),
         }
+    }
+
+    /// The Go operator's NodeOp of the run is over, and was kept from its further nodes: a round of ours takes
+    /// them. Where it has had no node, that is the run from its beginning.
+    fn rest(mut self, child: &Arc<NodeOp>) -> Effects {
+        let left = match older::left(child) {
+            Ok(left) => left,
+            Err(many) => {
+                copy(&mut self.status, child);
+                let why = format!(
+                    "Upgrade operation failed: {many} nodes that an older operator had not begun are left, more than are taken by themselves: change the upgrade, or create it under another name"
+                );
+                return self.fail(why);
+            }
+        };
+        copy(&mut self.status, child);
+        self.status.conditions = child.status.iter().flat_map(|status| status.conditions.clone()).collect();
+        // Which content its command has run is not known.
+        self.status.images.clear();
+        let nodes = child.status.as_ref().map_or(0, |status| status.node_statuses.len());
+        if left.len() == nodes {
+            let result = history::result(&self.status);
+            return self.next(Some(result));
+        }
+        self.next_round(left)
     }
 
     /// The NodeOp of the run is gone, and what it was about to do is not known.

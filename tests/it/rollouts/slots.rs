@@ -168,7 +168,11 @@ fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
         json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up",
                 "uid": uid, "controller": true}])
     };
-    cluster.edit("next", |op| op.metadata.owner_references = serde_json::from_value(of("up-uid")).unwrap());
+    cluster.edit("next", |op| {
+        op.metadata.owner_references = serde_json::from_value(of("up-uid")).unwrap();
+        // With one it would be the Go operator's.
+        op.spec.command = None;
+    });
     if !upgrade.is_empty() {
         cluster
             .edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());

@@ -5,6 +5,7 @@ mod carried;
 mod ends;
 mod mid_life;
 mod unfinished;
+mod upgrades;
 
 use std::{collections::BTreeMap, sync::Arc};
 

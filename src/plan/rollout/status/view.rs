@@ -93,7 +93,7 @@ impl View<'_> {
         self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
     }
 
-    /// Whether its upgrade was changed and asks for another run.
+    /// Whether its upgrade goes on with another NodeOp.
     fn is_superseded(&self) -> bool {
         matches!(self.progress.stopped, Some(Stopped::Superseded { .. }))
     }

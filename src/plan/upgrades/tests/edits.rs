@@ -121,7 +121,7 @@ fn an_edit_on_the_way_lets_nodes_in_progress_end_and_takes_no_other() {
     let status = op.status.as_ref().unwrap();
     assert_eq!(status.phase, Some(Phase::Running));
     let why = status.node_statuses["n2"].message.as_deref().unwrap();
-    assert_eq!(why, "not started: superseded, NodeOpUpgrade up was changed and asks for another run");
+    assert_eq!(why, "not started: superseded, NodeOpUpgrade up goes on with another NodeOp");
     assert!(world.status().message.unwrap().contains("the next run starts when NodeOp up has ended"));
 
     world.works_no_more();
