@@ -25,6 +25,7 @@
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
 //! | the recovery image is written, and the pod was told to stop | `failed` | runs both agents, as nothing of the active image was begun |
 //! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
+//! | the agent succeeded, and the images that the node boots are as they were | `failed` | nothing: this try fails permanently itself |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | GRUB is told to try the new image, on a node that had not booted its active one (see [`grub`]) | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
@@ -235,6 +236,11 @@ fn upgrade(
         }
     }
     drop(overruled);
+    if images.is_some_and(|seen| seen.is_as_it_was(&replaced::look(&host_dir))) {
+        // Not another try of this Job's, which would end like this one; but another upgrade may have one.
+        failed(path, &state(UpgradeState::Failed), NOT_WRITTEN.into(), patience)?;
+        bail!(Permanent(NOT_WRITTEN.into()));
+    }
     // A machine of which nobody knows what it has booted has not been seen to fall back.
     let fell_back = [boot_state::PASSIVE, boot_state::RECOVERY].contains(&found.boot_state.as_str());
     let not_tried = (order.active && fell_back)
@@ -253,6 +259,10 @@ fn upgrade(
 /// `started` stays: the new image is, or may be, the one that the node boots next.
 const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
     look at the node, and reboot it before another upgrade";
+
+/// A reboot would be for nothing, and prove the upgrade where the node runs the same release already.
+const NOT_WRITTEN: &str = "kairos-agent ended well, and has not written the active image; its log says what it did instead. \
+    The node boots what it ran before";
 
 /// Nothing of the active image was begun.
 const TOLD_BETWEEN: &str = "told to stop after the recovery image was written; the active image is as it was";
