@@ -12,6 +12,7 @@
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent; or the recovery image alone, if it is asked for too |
 //! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
+//! | nobody can tell what the node has booted, nor can the agent, which upgrades no such node | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
@@ -197,7 +198,7 @@ fn upgrade(
     path: &Path,
     signals: &Signals,
 ) -> Result<AppletExit> {
-    let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host)?;
+    let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host, found)?;
     let host_dir = host.path(&args.host_dir);
     let mut exclude = image::uncover(host)?;
     if !knows_exclude_path {
