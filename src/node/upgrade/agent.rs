@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io::{Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
@@ -29,8 +29,8 @@ const MULTI_CALL: (&str, &str) = ("kairos", "agent");
 /// Where to look if the image says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long `--help` may take.
-const HELP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long output may go on after the agent's end: something that it left behind may hold the pipe for ever.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,26 +90,33 @@ impl Agent {
     /// Whether `upgrade --help` lists `--exclude-path`. Agents before Kairos 3.6 end with "unknown flag"
     /// instead. A `kairos` in which no agent was built knows no such command at all.
     pub fn knows_exclude_path(&self) -> Result<bool> {
+        let output = self.answer(&["upgrade", "--help"])?;
+        if self.subcommand.is_some() && !output.status.success() {
+            bail!(Permanent(no_agent()));
+        }
+        let help = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&help).contains("--exclude-path"))
+    }
+
+    /// What the agent takes for what the node has booted, in its own names; `None` if it does not say.
+    pub fn boot_state(&self) -> Option<String> {
+        let output = self.answer(&["state", "get", "boot"]).ok().filter(|output| output.status.success())?;
+        last_lines(&output.stdout).rsplit(" | ").next().map(str::to_owned)
+    }
+
+    /// Asks it for something that it says at once.
+    fn answer(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command();
-        command.args(["upgrade", "--help"]);
-        let child = command.spawn().with_context(|| format!("running {AGENT} upgrade --help"))?;
+        let question = args.join(" ");
+        let child = command.args(args).spawn().with_context(|| format!("running {AGENT} {question}"))?;
         let pid = child.id();
         let (done, output) = mpsc::channel();
         std::thread::spawn(move || done.send(child.wait_with_output()));
-        match output.recv_timeout(HELP_TIMEOUT) {
-            Ok(output) => {
-                let output = output.context("reading the help")?;
-                if self.subcommand.is_some() && !output.status.success() {
-                    bail!(Permanent(no_agent()));
-                }
-                let help = [output.stdout, output.stderr].concat();
-                Ok(String::from_utf8_lossy(&help).contains("--exclude-path"))
-            }
-            Err(_) => {
-                init::kill_now(pid);
-                bail!("{AGENT} upgrade --help does not end")
-            }
-        }
+        let Ok(output) = output.recv_timeout(ANSWER_TIMEOUT) else {
+            init::kill_now(pid);
+            bail!("{AGENT} {question} does not end")
+        };
+        output.with_context(|| format!("reading what {AGENT} {question} says"))
     }
 
     /// Runs the agent to its end, streaming what it says. The Job's deadline is the limit: only it knows how

@@ -13,12 +13,16 @@ use super::{
     plan::{self, Found, Need},
 };
 use crate::{
-    contract::{ALREADY_AT, Proceed, UpgradeOrder},
+    contract::{ALREADY_AT, Proceed, UpgradeOrder, boot_state},
     node::{
         AppletExit, Permanent,
         host::{Host, mounts},
     },
 };
+
+/// What the node has booted, by the agent's names for it, where it ends with "cannot upgrade from live
+/// media/unknown boot state" (kairos-agent, `bootFromLiveMedia`).
+const REFUSED: [&str; 2] = ["unknown", "livecd_boot"];
 
 /// Looks, and changes nothing.
 pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<AppletExit> {
@@ -36,7 +40,7 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
         Need::Upgrade(images) => images,
     };
     cloud_config::check(&images, host, &host.path(&args.host_dir))?;
-    UsableAgent::find(order, host)?;
+    UsableAgent::find(order, host, &found)?;
     let Found { boot, host: node, image, .. } = found;
     let proceed = Proceed { proceed: true, boot, before: node.version, target: image.version };
     Ok(AppletExit::success(serde_json::to_string(&proceed)?))
@@ -51,11 +55,19 @@ pub struct UsableAgent {
 
 impl UsableAgent {
     /// Looks for it in the image. What fails here fails permanently.
-    pub fn find(order: &UpgradeOrder, host: &Host) -> Result<Self> {
+    pub fn find(order: &UpgradeOrder, host: &Host, found: &Found) -> Result<Self> {
         if host.is_real() && !mounts::is_root() {
             bail!(Permanent("kairos-agent must be root, and this container runs as another user".into()));
         }
         let agent = Agent::find(host)?;
+        // Agents since 2.8.1 upgrade no such machine, and one that knows more of it than we do says so.
+        if found.boot_state == boot_state::UNKNOWN
+            && let Some(state) = agent.boot_state().filter(|state| REFUSED.contains(&state.as_str()))
+        {
+            bail!(Permanent(format!(
+                "kairos-agent cannot tell what the node has booted ({state}), and upgrades no such node; have its kernel's command line name the image, as in root=LABEL=COS_ACTIVE"
+            )));
+        }
         let knows_exclude_path = agent.knows_exclude_path()?;
         if !order.exclude_paths.is_empty() && !knows_exclude_path {
             let message = "excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)";

@@ -12,6 +12,7 @@
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent; or the recovery image alone, if it is asked for too |
 //! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
+//! | nobody can tell what the node has booted, nor can the agent, which upgrades no such node | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
@@ -25,6 +26,7 @@
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
 //! | the recovery image is written, and the pod was told to stop | `failed` | runs both agents, as nothing of the active image was begun |
 //! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
+//! | the agent succeeded, and the images that the node boots are as they were | `failed` | nothing: this try fails permanently itself |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | GRUB is told to try the new image, on a node that had not booted its active one (see [`grub`]) | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
@@ -196,7 +198,7 @@ fn upgrade(
     path: &Path,
     signals: &Signals,
 ) -> Result<AppletExit> {
-    let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host)?;
+    let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host, found)?;
     let host_dir = host.path(&args.host_dir);
     let mut exclude = image::uncover(host)?;
     if !knows_exclude_path {
@@ -235,6 +237,11 @@ fn upgrade(
         }
     }
     drop(overruled);
+    if images.is_some_and(|seen| seen.is_as_it_was(&replaced::look(&host_dir))) {
+        // Not another try of this Job's, which would end like this one; but another upgrade may have one.
+        failed(path, &state(UpgradeState::Failed), NOT_WRITTEN.into(), patience)?;
+        bail!(Permanent(NOT_WRITTEN.into()));
+    }
     // A machine of which nobody knows what it has booted has not been seen to fall back.
     let fell_back = [boot_state::PASSIVE, boot_state::RECOVERY].contains(&found.boot_state.as_str());
     let not_tried = (order.active && fell_back)
@@ -253,6 +260,10 @@ fn upgrade(
 /// `started` stays: the new image is, or may be, the one that the node boots next.
 const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
     look at the node, and reboot it before another upgrade";
+
+/// A reboot would be for nothing, and prove the upgrade where the node runs the same release already.
+const NOT_WRITTEN: &str = "kairos-agent ended well, and has not written the active image; its log says what it did instead. \
+    The node boots what it ran before";
 
 /// Nothing of the active image was begun.
 const TOLD_BETWEEN: &str = "told to stop after the recovery image was written; the active image is as it was";

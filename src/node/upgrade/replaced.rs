@@ -1,10 +1,12 @@
-//! Whether an agent that failed has replaced the images that the node boots.
+//! Whether an agent has replaced the images that the node boots.
 //!
 //! The agent makes the active image the fallback and puts the new one in its place; only then it runs what a
 //! cloud-config has for `after-upgrade`, and any of that may end it with a code other than 0 (kairos-agent,
 //! `pkg/action/upgrade.go`: the hook with `strict`, or the label of the fallback between the two moves).
 //! Another run would then make the new image, which nobody has booted, the fallback. So the images are looked
 //! at before the agent runs and after it failed: a file that was moved or written is another one.
+//!
+//! And an agent that ended well has replaced them, or has done something else than it was asked for.
 //!
 //! Where none is seen, neither before nor after, nothing is known, and a failure is one that may be tried
 //! again: a node that has booted its recovery image has that partition mounted nowhere but in the agent's own
@@ -56,6 +58,12 @@ impl Seen {
     pub fn is_replaced(&self, now: &Self) -> bool {
         self.0.is_none() || self != now
     }
+
+    /// Whether an active image was seen, and it and its fallback are the same now.
+    pub fn is_as_it_was(&self, now: &Self) -> bool {
+        let mut active = self.0.iter().flatten().step_by(IMAGES.len());
+        active.any(Option::is_some) && !self.is_replaced(now)
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +103,21 @@ mod tests {
             change(&path);
             assert_eq!(before.is_replaced(&look(host.path())), replaced, "change {number}");
         }
+    }
+
+    #[test]
+    fn where_no_active_image_was_seen_it_is_not_known_to_be_as_it_was() {
+        let host = tempfile::tempdir().unwrap();
+        let images = host.path().join("run/cos/state/cOS");
+        fs::create_dir_all(&images).unwrap();
+        for (image, known) in [("transition.img", false), ("passive.img", false), ("active.img", true)] {
+            fs::write(images.join(image), image).unwrap();
+            let seen = look(host.path());
+            assert_eq!(seen.is_as_it_was(&look(host.path())), known, "{image}");
+        }
+        let seen = look(host.path());
+        fs::write(images.join("active.img"), "another").unwrap();
+        assert!(!seen.is_as_it_was(&look(host.path())) && !Seen(None).is_as_it_was(&Seen(None)));
     }
 
     #[test]

@@ -140,6 +140,27 @@ fn a_node_that_runs_from_memory_is_refused_untouched_unless_it_is_at_the_release
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
 }
 
+/// Agents refuse a machine of which they do not know what it has booted; others know more than we do.
+#[test]
+fn a_boot_that_is_unknown_is_refused_where_the_images_agent_would_refuse_it() {
+    for (cmdline, answer, refused) in [
+        ("root=/dev/sda2", "unknown", true),
+        ("root=/dev/sda2", "livecd_boot", true),
+        ("root=/dev/sda2", "active_boot", false),
+        ("root=/dev/sda2", "", false),
+        ("root=LABEL=COS_ACTIVE", "unknown", false),
+    ] {
+        let node = Machine::new();
+        node.write("proc/cmdline", cmdline);
+        node.write("boot", answer);
+        for (code, words) in [node.check(&active(), true), node.try_once(&active())] {
+            assert_eq!(code, if refused { permanent() } else { 0 }, "{cmdline} {answer}: {words}");
+            assert!(!refused || words.contains("what the node has booted"), "{words}");
+        }
+        assert_eq!((node.runs().is_empty(), node.result().is_none()), (refused, refused));
+    }
+}
+
 /// Before, it was drained, tried as often as the Job may be, and left cordoned.
 #[test]
 fn a_node_with_trusted_boot_is_refused_untouched() {

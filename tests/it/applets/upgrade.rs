@@ -84,12 +84,43 @@ fn a_failure_after_the_images_were_replaced_is_not_tried_again() {
         let expected = if again { (1, UpgradeState::Failed) } else { (permanent(), UpgradeState::Started) };
         assert_eq!((code, node.result().unwrap().state), expected, "{agent}: {words}");
         assert!(again || words.starts_with("kairos-agent failed after it had replaced the image"), "{words}");
-        node.agent("echo again");
+        node.agent(&format!("echo again >\"$KAIROS_ROOT/{images}/active.img\""));
         assert_eq!(
             (node.try_once(&active()).0, node.runs().len()),
             if again { (0, 2) } else { (permanent(), 1) }
         );
     }
+}
+
+/// As an agent does whose cloud-config has it write another image. Rows: what the agent writes before it says
+/// that all went well, and whether there was an active image to be seen before.
+#[test]
+fn a_success_that_wrote_another_image_than_the_active_one_is_none() {
+    for (agent, seen, upgraded) in [
+        ("echo new >recovery.img", true, false),
+        ("true", true, false),
+        ("echo new >transition.img; mv active.img passive.img; mv transition.img active.img", true, true),
+        ("true", false, true),
+    ] {
+        let node = Machine::new();
+        let images = "host/run/initramfs/cos-state/cOS";
+        fs::create_dir_all(node.path(images)).unwrap();
+        if seen {
+            node.write(&format!("{images}/active.img"), "active");
+        }
+        node.agent(&format!("cd \"$KAIROS_ROOT/{images}\"; {agent}"));
+        let (code, words) = node.try_once(&active());
+        let expected =
+            if upgraded { (0, UpgradeState::Upgraded) } else { (permanent(), UpgradeState::Failed) };
+        assert_eq!((code, node.result().unwrap().state), expected, "{agent}: {words}");
+        assert!(upgraded || words.starts_with("kairos-agent ended well, and has not written"), "{words}");
+    }
+    // Of the recovery image alone nothing is seen.
+    let node = Machine::new();
+    fs::create_dir_all(node.path("host/run/initramfs/cos-state/cOS")).unwrap();
+    node.write("host/run/initramfs/cos-state/cOS/active.img", "active");
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    assert_eq!(node.try_once(&recovery), (0, "recovery upgraded to v2".into()));
 }
 
 #[test]
