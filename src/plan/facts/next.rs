@@ -49,7 +49,8 @@ pub fn of_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -
     let known = node.says_its_facts();
     let waited_for = !known && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
-    let wanted = !known && !node.deleting && !kept_off && node.is_linux();
+    let stays = !node.deleting || waited_for;
+    let wanted = !known && stays && !kept_off && node.is_linux();
     if !wanted || !node.tells_its_boot() {
         pods.iter().for_each(|pod| effects.add(delete(pod, "its facts are recorded, or not wanted")));
         return Planned { value: if wanted { Next::NoBoot } else { Next::Nothing }, effects };
