@@ -101,7 +101,7 @@ impl Upgrade<'_> {
         let child = self.child();
         self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
         let mut effects = Effects::default();
-        let next = effects.take(continuous::look(self.snapshot, self.object, &mut self.status));
+        let next = effects.absorb(continuous::look(self.snapshot, self.object, &mut self.status));
         if !next.is_empty() {
             return self.next_round(next);
         }
