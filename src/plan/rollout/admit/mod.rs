@@ -151,7 +151,8 @@ impl Pass<'_, '_> {
             (Phase::Pending, None) => self.node(name, entry),
             (Phase::Preflight, _) => {
                 self.preflights_left = self.preflights_left.saturating_sub(1);
-                self.behind(name)
+                self.no_worker_before(name);
+                None
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         }
@@ -192,11 +193,11 @@ impl Pass<'_, '_> {
             return None;
         }
         if entry.node_uid.is_some() {
-            self.behind(name);
+            self.no_worker_before(name);
             return Some(NotTaken::GivenBack);
         }
         if let Some(why) = self.kept(view) {
-            self.behind(name);
+            self.no_worker_before(name);
             if entry.boot.is_some() {
                 preflight::forget(entry);
             }
@@ -214,7 +215,7 @@ impl Pass<'_, '_> {
             }
             Judged::Disputed(_) if self.disputes.is_decided_by(view) => {}
             Judged::Disputed(why) => {
-                self.behind(name);
+                self.no_worker_before(name);
                 return Some(NotTaken::Disputed(why));
             }
         }
@@ -278,7 +279,7 @@ impl Pass<'_, '_> {
 
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
-        self.behind(&view.name);
+        self.no_worker_before(&view.name);
         if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Some(NotTaken::Turn);
         }
@@ -291,12 +292,12 @@ impl Pass<'_, '_> {
         None
     }
 
-    /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
-    fn behind(&mut self, name: &str) -> Option<NotTaken> {
+    /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
+    /// is taken before it.
+    fn no_worker_before(&mut self, name: &str) {
         if self.snapshot.nodes.get(name).is_some_and(|view| self.snapshot.is_member(view) && view.ready) {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
-        None
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
