@@ -7,7 +7,7 @@ mod disputes;
 
 use std::collections::BTreeMap;
 
-use self::{away::untouched, disputes::Disputes};
+use self::{admission::Admission, away::untouched, disputes::Disputes};
 use crate::{
     api::{
         node_statuses::Mark,
@@ -86,10 +86,8 @@ struct Pass<'a, 's> {
     releases: FirstReleases,
     /// Where nodes tell different things of the image.
     disputes: Disputes,
-    /// The API server said in this pass that it admits what we make; one node speaks for all.
-    admitted: bool,
-    /// It has not said so yet.
-    unanswered: Option<NotTaken>,
+    /// What the API server said in this pass of what we make.
+    admission: Admission,
     /// Why nothing at all is started.
     closed: Option<Closed>,
     /// Later rounds of the upgrade take what this one lets go.
@@ -130,8 +128,7 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
         queue: None,
         releases,
         disputes,
-        admitted: false,
-        unanswered: None,
+        admission: Admission::Unasked,
         closed: ctx.closed(progress.stopped.as_ref()),
         comes_back: ctx.upgrade.is_some_and(|upgrade| upgrades::comes_back(upgrade, &op.object)),
         others_left,
