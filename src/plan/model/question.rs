@@ -1,8 +1,8 @@
 //! What the planner wants to know before something irreversible, and cannot take from a cache.
 //!
-//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer
-//! lives for one snapshot only, so that nothing is ever decided on an old answer; a plan that asks something
-//! new asks what it was told once more.
+//! A plan carries questions. `controllers` answers them by live requests, and a new plan is made with the
+//! answers. An answer lives for one snapshot, so that nothing is ever decided on an old one. So a plan that
+//! asks something new repeats the questions that were answered (`plan::carry_over`).
 
 use std::fmt;
 
