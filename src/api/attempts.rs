@@ -54,7 +54,7 @@ impl Attempts {
         self.0.iter().filter_map(|one| one.done)
     }
 
-    /// The same with this one, `done` at a time or under way.
+    /// Adds this one, `done` at a time or under way.
     pub fn with(mut self, uid: &str, generation: i64, done: Option<Timestamp>) -> Self {
         self.0.retain(|one| one.upgrade != uid);
         self.0.push(One { upgrade: uid.to_owned(), generation, done });

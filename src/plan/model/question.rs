@@ -58,14 +58,14 @@ pub enum Answer {
     Attached(Vec<String>),
     /// What would be made is refused; this is the server's message.
     Refused(String),
+    /// Refused for now: a quota is full, an account is not there yet; it is asked again.
+    NotYet(String),
     /// The newest Event is a warning: its reason, and what it says.
     Said(String),
     /// The newest Event says that an image is being pulled, since then by the server's clock.
     Pulls { since: Option<Timestamp> },
     /// These pods are there and not Ready, by name.
     NotReady(Vec<String>),
-    /// The same, for a reason that passes by itself: a quota is full, an account is not there yet.
-    NotYet(String),
 }
 
 impl Identified for Question {

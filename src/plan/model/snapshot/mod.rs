@@ -194,7 +194,7 @@ impl NodeView {
         self.held_by().collect()
     }
 
-    /// The same, as often as each is named.
+    /// The NodeOps that the node names: for its claim, its cordon and its hints; one may come several times.
     pub fn held_by(&self) -> impl Iterator<Item = &OpRef> {
         let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
         self.claimed_by.iter().chain(&self.cordoned_by).chain(hints)
