@@ -2,8 +2,9 @@
 //! speed of the network. A human who uncordons a node that is worked on is one thing, a controller that does
 //! is another.
 //!
-//! Each action may be repeated so often at once, and once a minute from then on. Beyond that a success is
-//! taken for a failure: told, and tried with growing pauses, until it was wanted seldom enough for a while.
+//! Each action may be repeated [`BURST`] times at once, and once a minute from then on. Beyond that a success
+//! is taken for a failure: told, and tried with growing pauses, until it was wanted seldom enough for a
+//! while.
 //!
 //! What is done to a node is counted for one NodeOp after the other: a site may well run a hundred of them an
 //! hour on one node, and each patches it a few times.
