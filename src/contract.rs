@@ -375,7 +375,7 @@ pub fn node_lock_args(does: NodeLock) -> Vec<String> {
 pub enum NodeLock {
     /// To hold the lock for a command that the kubelet ends before it ends the holder.
     Hold,
-    /// The same for one in an init container, which a kubelet ends at the same time.
+    /// To hold it for a command in an init container, which a kubelet ends at the same time.
     HoldBesideInit,
     /// To see whether this pod holds it.
     Check,

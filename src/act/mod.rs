@@ -72,7 +72,7 @@ impl Actor {
         Self { client, site, fence, term: None, reporter, events: Arc::default() }
     }
 
-    /// The same one, who writes in this term alone.
+    /// An actor that is like this one, and writes in this term alone.
     pub fn in_term(&self, term: Term) -> Self {
         Self { term: Some(term), ..self.clone() }
     }

@@ -68,7 +68,7 @@ impl Attempts {
         self.0.iter().filter_map(|one| if let End::Well(at) = one.end { Some(at) } else { None })
     }
 
-    /// The same with this one.
+    /// Adds this one, and how it ended, if it has.
     pub fn with(mut self, uid: &str, generation: i64, end: End) -> Self {
         self.0.retain(|one| one.upgrade != uid);
         self.0.push(One { upgrade: uid.to_owned(), generation, end });

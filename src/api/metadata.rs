@@ -75,7 +75,8 @@ pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obje
     InPart::<bounded::Anybodys>::deserialize(deserializer).map(Into::into)
 }
 
-/// The same of a Node, of which more is looked at and its kubelet writes a part.
+/// Reads no more of a Node's metadata than a bound allows: more of it is looked at, and its kubelet writes a
+/// part.
 pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     InPart::<bounded::OfNode>::deserialize(deserializer).map(Into::into)
 }

@@ -96,8 +96,8 @@ pub const LEAVE_ALONE_LABELS: [(&str, &str); 4] = [
     ("kuma.io/sidecar-injection", "disabled"),
     ("injector.nsm.nginx.com/auto-inject", "false"),
 ];
-/// The same for those that read annotations. Some read one in older releases and a label in newer ones, and
-/// stand in both lists.
+/// Annotations that say so to those that read annotations. Some read one in older releases and a label in
+/// newer ones, and stand in both lists.
 pub const LEAVE_ALONE_ANNOTATIONS: [(&str, &str); 10] = [
     ("sidecar.istio.io/inject", "false"),
     ("linkerd.io/inject", "disabled"),
@@ -121,7 +121,7 @@ pub const NO_REPLICA: &str = "operator.kairos.io/no-replica";
 /// pod.
 pub const KEEPS_NODE: [(&str, &str); 2] =
     [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
-/// The same for nodes: annotations, with their values, by which Cluster Autoscaler and Karpenter leave a node.
+/// Annotations, with their values, by which Cluster Autoscaler and Karpenter leave a node itself.
 pub const KEEPS_FROM_SCALE_DOWN: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true"),
     ("karpenter.sh/do-not-disrupt", "true"),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub struct Bucket(Option<Instant>);
 
 impl Bucket {
-    /// Takes one, which comes back `every` so long.
+    /// Takes a token; it is given back after `every`.
     pub fn take(&mut self, now: Instant, every: Duration) {
         self.0 = Some(self.0.map_or(now, |until| until.max(now)) + every);
     }

@@ -275,7 +275,7 @@ mod tests {
         assert!(!failures.paused(&delete("its reboot was cancelled", "another").id(), now));
     }
 
-    /// The same change of a node is wanted for two objects in turn, and something else succeeds meanwhile.
+    /// One change of a node is wanted for two objects in turn, and something else succeeds meanwhile.
     #[test]
     fn an_object_is_told_once_whoever_else_waits_for_the_same() {
         let (mut failures, mut now) = (Failures::default(), Instant::now());

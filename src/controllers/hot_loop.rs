@@ -2,8 +2,9 @@
 //! speed of the network. A human who uncordons a node that is worked on is one thing, a controller that does
 //! is another.
 //!
-//! Each action may be repeated so often at once, and once a minute from then on. Beyond that a success is
-//! taken for a failure: told, and tried with growing pauses, until it was wanted seldom enough for a while.
+//! Each action may be repeated [`BURST`] times at once, and once a minute from then on. Beyond that a success
+//! is taken for a failure: told, and tried with growing pauses, until it was wanted seldom enough for a
+//! while.
 //!
 //! What is done to a node is counted for one NodeOp after the other: a site may well run a hundred of them an
 //! hour on one node, and each patches it a few times.
@@ -17,11 +18,12 @@ use crate::plan::model::{
     identity::{Id, Identified},
 };
 
-/// Repetitions at once.
+/// How often an action may be repeated at once.
 const BURST: u32 = 60;
-/// The same of what makes an object, which has a name of its own: it is wanted again only where somebody
-/// deleted it, as the garbage collector does at once to a pod of a Node that is gone, and that an old view
-/// still shows. A Job is no such object: we make it again ourselves for as long as no pod of it can start.
+/// How often an object may be made again at once. It has a name of its own: it is wanted again only where
+/// somebody deleted it, as the garbage collector does at once to a pod of a Node that is gone, and that an
+/// old view still shows. A Job is no such object: we make it again ourselves for as long as no pod of it can
+/// start.
 const BURST_OF_MAKING: u32 = 10;
 /// The time after which one more is allowed.
 const REFILL_EVERY: Duration = Duration::from_secs(60);
@@ -75,8 +77,8 @@ impl HotLoopLimiter {
         burst(action).is_some_and(|burst| self.exceeds(action.id(), turn_of(action), burst, now))
     }
 
-    /// The same of what may be repeated `burst` times at once, and as often again when the turn of another
-    /// NodeOp begins.
+    /// Counts a success of what may be repeated `burst` times at once, and as often again when the turn of
+    /// another NodeOp begins; whether it is one too many.
     fn exceeds(&mut self, what: Id, turn_of: Option<&str>, burst: u32, now: Instant) -> bool {
         // What may be repeated as often as ever is as good as new: most is done once, and forgotten a minute
         // later.

@@ -38,8 +38,8 @@ fn passes(code: StatusCode) -> bool {
     code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// The same request for fewer and fewer objects, in the end for one alone, if it is for a page of several
-/// ones. The page that follows is again as large as whoever asks wants it: that is in his requests, and not
+/// What is asked instead of a request for a page of several objects: for fewer and fewer, in the end for one
+/// alone. The page that follows is again as large as whoever asks wants it: that is in his requests, and not
 /// in where the list stands.
 pub fn smaller(request: &Request<Body>) -> Vec<Request<Body>> {
     let query = request.uri().query().unwrap_or_default();
@@ -48,7 +48,7 @@ pub fn smaller(request: &Request<Body>) -> Vec<Request<Body>> {
     FEWER.into_iter().filter(|fewer| *fewer < limit).filter_map(|fewer| of(request, fewer)).collect()
 }
 
-/// The same request, for at most this number of objects.
+/// What a request asks, for at most this number of objects.
 fn of(request: &Request<Body>, limit: u32) -> Option<Request<Body>> {
     let query = request.uri().query()?.split('&');
     let part = |part: &str| if part.starts_with("limit=") { format!("limit={limit}") } else { part.into() };
@@ -60,7 +60,7 @@ fn of(request: &Request<Body>, limit: u32) -> Option<Request<Body>> {
     Some(request)
 }
 
-/// The same request: one for a page has no body.
+/// Copies a request: one for a page has no body.
 fn same(request: &Request<Body>) -> Request<Body> {
     let mut same = Request::new(Body::empty());
     request.method().clone_into(same.method_mut());

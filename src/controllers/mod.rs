@@ -1,7 +1,6 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the
 //! probes and the metrics, and hands over when it is told to end.
 
-mod admissions;
 mod attachments;
 mod bucket;
 mod claims;
@@ -21,6 +20,7 @@ mod planner;
 mod question_pace;
 mod questions;
 mod reads;
+mod remembered_answers;
 mod rivals;
 mod sight;
 

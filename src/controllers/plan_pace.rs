@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 const FOR_EACH_NODE: Duration = Duration::from_micros(100);
 /// … and for how long at most. A step of a node takes seconds.
 const LONGEST: Duration = Duration::from_millis(250);
-/// In a row.
+/// Plans that are made without a pause, after a quiet time: more than a node asks for at any of its steps.
 const BURST: u32 = 20;
 
 /// When was planned lately.

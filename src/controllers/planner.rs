@@ -19,7 +19,6 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    admissions::Admissions,
     clock::Clock,
     evictions::{Evictions, Wanted},
     failures::{Failures, Said},
@@ -30,6 +29,7 @@ use super::{
     plan_pace::PlanPace,
     question_pace::QuestionPace,
     questions,
+    remembered_answers::RememberedAnswers,
 };
 use crate::{
     act::{self, Actor, is_conflict},
@@ -80,7 +80,7 @@ pub struct Planner {
     failures: Failures,
     /// Whether Events about failures were written: the object that each was about.
     told: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
-    admissions: Admissions,
+    remembered: RememberedAnswers,
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,
     question_pace: QuestionPace,
@@ -110,7 +110,7 @@ impl Planner {
             evictions,
             health,
             metrics: None,
-            admissions: Admissions::default(),
+            remembered: RememberedAnswers::default(),
             hot_loops: HotLoopLimiter::default(),
             plan_pace: PlanPace::default(),
             question_pace: QuestionPace::default(),
@@ -201,7 +201,7 @@ impl Planner {
         self.report_failures();
         let now = Instant::now();
         let paced = self.question_pace.next(now);
-        [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now), paced]
+        [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.remembered.next(now), paced]
             .into_iter()
             .flatten()
             .min()
@@ -263,7 +263,7 @@ impl Planner {
     ) -> BTreeMap<Question, Answer> {
         let now = Instant::now();
         let standing =
-            |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
+            |question: &Question| Some((question.clone(), self.remembered.standing(question, now)?));
         let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
         asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
         asked.retain(|question| self.question_pace.allows(question, now));
@@ -279,7 +279,7 @@ impl Planner {
                     } else {
                         self.failures.succeeded(&question.id());
                     }
-                    self.admissions.learn(&question, &answer, now);
+                    self.remembered.learn(&question, &answer, now);
                     found.insert(question, answer);
                 }
                 Err(error) => {

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::bucket::Bucket;
 use crate::plan::model::question::Question;
 
-/// In the long run.
+/// How often the same question is asked in the long run.
 const EVERY: Duration = Duration::from_secs(1);
-/// At once: what a rollout asks while it is taken through its steps.
+/// How often the same question is asked at once: as a rollout does while it is taken through its steps.
 const BURST: u32 = 20;
 
 /// For how long one pass begins dry runs, which are dear. One that was begun has its time.

@@ -45,7 +45,10 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let Planned { value: waiting, effects: rolled } = rollout::plan_all(snapshot, &releases);
     let told = Effects::act(lifecycle::sweep(snapshot));
     let facts = facts::sweep(snapshot);
-    let effects = Effects::all([upgrades, rolled, releases.into_effects(), told, facts]);
+    let released = releases.into_effects();
+    // No status is written that could take one, so nobody would ever read it.
+    debug_assert!([&upgrades, &released, &told, &facts].iter().all(|effects| effects.notices.is_empty()));
+    let effects = Effects::all([upgrades, rolled, released, told, facts]);
     let mut plan = Plan::new(effects, waiting);
     carry_over(snapshot, &mut plan);
     plan

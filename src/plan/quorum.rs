@@ -25,8 +25,8 @@ use crate::{
 /// How long a node that was away must have been Ready before another one goes away in its place: one that
 /// holds a slot, and a control-plane node if nothing tells of its etcd.
 pub const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
-/// The same after we saw it turn Ready, if something does tell: right after a boot, what is told may be older
-/// than the boot.
+/// How long after we saw it turn Ready another one may go away, if something does tell: right after a boot,
+/// what is told may be older than the boot.
 const SETTLED: SignedDuration = SignedDuration::from_secs(10);
 /// Between two looks at the pods of a control plane, which no watch tells of.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
@@ -128,7 +128,7 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     effects
 }
 
-/// The same; and how those nodes are now, whatever the cache shows.
+/// Asks what [`ask`] does, and how those nodes are now, whatever the cache shows.
 pub fn ask_live(snapshot: &Snapshot, node: &str) -> Effects {
     let nodes = others(snapshot, node).map(|other| Question::Node(other.name.clone()));
     let mut effects = ask(snapshot, node);
@@ -142,8 +142,9 @@ pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwel
     unwell(snapshot, node, &BTreeSet::new())
 }
 
-/// The same of a node that is claimed, and about to be disturbed: one may have gone away since. Where the
-/// limit lets several go at once, those that are under way with it are away because they are to be.
+/// Why a control-plane node other than `node`, which is claimed, may not be a member that votes, so that
+/// `node` must not be disturbed: one may have gone away since the claim. Where the limit lets several go at
+/// once, those that are under way with it are away because they are to be.
 pub fn others_went_away(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
     let several = snapshot.settings.control_plane_concurrency > 1;
     let under_way = if several { control_planes_under_way(snapshot) } else { Vec::new() };

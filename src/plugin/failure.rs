@@ -37,13 +37,13 @@ impl Failure {
         Self { code: Code::Failed, what: what.into(), next: None, forbidden: false }
     }
 
-    /// The same, with what to do about it.
+    /// Says what to do about it.
     #[must_use]
     pub fn hint(self, next: impl Into<String>) -> Self {
         Self { next: Some(next.into()), ..self }
     }
 
-    /// The same, with another exit code.
+    /// Ends with another exit code.
     #[must_use]
     pub fn ending(self, code: Code) -> Self {
         Self { code, ..self }

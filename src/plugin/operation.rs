@@ -200,7 +200,7 @@ pub async fn list(
     Ok(all)
 }
 
-/// The same, and the NodeOps of earlier runs of upgrades.
+/// All operations, and the NodeOps of earlier runs of upgrades.
 pub async fn list_with_earlier_runs(
     connection: &Connection,
     namespace: Option<&str>,

@@ -184,8 +184,8 @@ pub fn plain_root() -> SecurityContext {
     }
 }
 
-/// The same, for a container that writes into directories of the host: where SELinux is enforced, the domain
-/// that containers have by default may not.
+/// What [`plain_root`] says, for a container that writes into directories of the host: where SELinux is
+/// enforced, the domain that containers have by default may not.
 pub fn host_writer() -> SecurityContext {
     let domain = SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() };
     SecurityContext { se_linux_options: Some(domain), ..plain_root() }

@@ -53,7 +53,7 @@ const MOST: Duration = Duration::from_secs(30);
 /// it then, and says nobody when it has: that takes some 10 ms, and longer where our CPU time is limited.
 const PARSED_IN: Duration = Duration::from_millis(40);
 
-/// The same client, which reads one large answer at a time.
+/// A client that does what this one does, and reads one large answer at a time.
 pub fn one_at_a_time(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
     Client::new(LargeAnswers { client, place: Arc::new(Semaphore::new(1)) }, namespace)

@@ -44,18 +44,18 @@ pub fn of_one_name(one: &ImageContent, other: &ImageContent) -> bool {
     (&one.architecture, &one.image) == (&other.architecture, &other.image)
 }
 
-/// Whether they can be told apart besides.
+/// Whether two contents have one name and are named in a way that can be compared.
 pub fn are_alike(one: &ImageContent, other: &ImageContent) -> bool {
     let by_default = || !one.image.is_empty() || repository(&one.digest) == repository(&other.digest);
     of_one_name(one, other) && kind(one) == kind(other) && (kind(one) == Kind::Configuration || by_default())
 }
 
-/// Whether they are one.
+/// Whether both have one digest.
 pub fn are_same(one: &ImageContent, other: &ImageContent) -> bool {
     sha256(&one.digest) == sha256(&other.digest)
 }
 
-/// Whether they are two: what can be told apart, and is not the same.
+/// Whether they are known to differ: comparable, and of two digests.
 pub fn differ(one: &ImageContent, other: &ImageContent) -> bool {
     are_alike(one, other) && kind(one) != Kind::Elsewhere && !are_same(one, other)
 }

@@ -49,8 +49,9 @@ impl Plan {
         self.waiting.get(op)?.of(node)
     }
 
-    /// All that was decided, and why nodes wait. What was to be said with a status that is not written is not
-    /// said.
+    /// All that was decided, and why nodes wait. Notices are said with a status write
+    /// (`rollout::status::write` takes them); what is left belongs to a status that is not written, and is
+    /// not said.
     pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
         let Effects { actions, questions, notices: _, drains, wake_at } = decided;
         Self { actions, questions, waiting, drains, wake_at }

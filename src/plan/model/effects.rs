@@ -69,7 +69,7 @@ impl<T> Planned<T> {
         Planned { value: change(self.value), effects: self.effects }
     }
 
-    /// The same value, with these effects too.
+    /// Adds these effects to what goes with the value.
     pub fn with(mut self, effects: impl Into<Effects>) -> Self {
         self.effects.add(effects);
         self

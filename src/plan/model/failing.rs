@@ -19,7 +19,7 @@ use crate::plan::model::{
 /// outgrow etcd.
 const MAX_NODES_QUOTED: usize = 100;
 
-/// What this process has tried more than once or for a while, and fails at.
+/// What has failed three times in a row (`controllers::failures`).
 pub type Failures = BTreeMap<Id, PersistentFailure>;
 
 /// What is said of something that keeps failing.

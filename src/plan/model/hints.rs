@@ -44,7 +44,7 @@ impl Hints {
     }
 }
 
-/// The same, as it is written.
+/// [`Hints`], as they stand in an annotation.
 #[derive(Deserialize, Serialize)]
 struct Written {
     by: String,

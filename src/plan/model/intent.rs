@@ -116,7 +116,7 @@ impl Intent {
             drain,
             leaves_balancers: balanced.map(seconds),
             reboot: spec.reboot_on_success.unwrap_or(false),
-            upgrade: spec.upgrade.is_some() || is_older_upgrade(op),
+            upgrade: spec.upgrade.is_some() || is_of_upgrade(op),
             preflights_at_once: preflights_at_once(spec),
             preflight: preflight
                 .or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
@@ -135,8 +135,8 @@ impl Intent {
     }
 }
 
-/// The Go operator's upgrades are commands; that they are upgrades shows in who controls them.
-fn is_older_upgrade(op: &NodeOp) -> bool {
+/// Whether an upgrade made it. The Go operator's upgrades are commands, and show it in their owner alone.
+fn is_of_upgrade(op: &NodeOp) -> bool {
     owner::upgrade_uid(&op.metadata).is_some()
 }
 

@@ -6,7 +6,8 @@
 //!   makes two of them the same thing, and which of them keep failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
-//! - `id`, `time`, `stamp`: names and UIDs, deadlines, and moments that stand in a status by whichever clock;
+//! - `id`, `time`, `age`, `stamp`: names and UIDs, deadlines, which of two objects is the older one, and moments
+//!   that stand in a status by whichever clock;
 //! - `kept_cordon`, `hints`, `lifecycle`: what stands on a node that failed, for autoscalers on one that is
 //!   claimed, and for everybody on one that is drained.
 

@@ -1,8 +1,8 @@
 //! What the planner wants to know before something irreversible, and cannot take from a cache.
 //!
-//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer
-//! lives for one snapshot only, so that nothing is ever decided on an old answer; a plan that asks something
-//! new asks what it was told once more.
+//! A plan carries questions. `controllers` answers them by live requests, and a new plan is made with the
+//! answers. An answer lives for one snapshot, so that nothing is ever decided on an old one. So a plan that
+//! asks something new repeats the questions that were answered (`plan::carry_over`).
 
 use std::fmt;
 
@@ -58,14 +58,14 @@ pub enum Answer {
     Attached(Vec<String>),
     /// What would be made is refused; this is the server's message.
     Refused(String),
+    /// Refused for now: a quota is full, an account is not there yet; it is asked again.
+    NotYet(String),
     /// The newest Event is a warning: its reason, and what it says.
     Said(String),
     /// The newest Event says that an image is being pulled, since then by the server's clock.
     Pulls { since: Option<Timestamp> },
     /// These pods are there and not Ready, by name.
     NotReady(Vec<String>),
-    /// The same, for a reason that passes by itself: a quota is full, an account is not there yet.
-    NotYet(String),
 }
 
 impl Identified for Question {

@@ -38,7 +38,8 @@ pub fn owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
     }
 }
 
-/// The same as far as this node goes: a NodeOp that waits for somebody to repair the node is over there.
+/// Whose an annotation is as far as this node goes: a NodeOp that waits for somebody to repair the node is
+/// over there.
 fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
     let op = snapshot.op(of);
     let entry =

@@ -98,11 +98,11 @@ pub enum Failure {
 pub enum RebootTimeout {
     Away,
     SameBoot,
-    /// The same, and nothing is there that could reboot it.
+    /// It is Ready in the boot to be left, and nothing is there that could reboot it.
     NoWaiter {
         why: String,
     },
-    /// The same, and its Job was deleted before the waiter knew of its success.
+    /// It is Ready in the boot to be left, and its Job was deleted before the waiter knew of its success.
     JobDeleted,
     /// It is Ready, and the record of the boot to be left is gone.
     Unknown,

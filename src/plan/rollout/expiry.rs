@@ -129,12 +129,12 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    /// A NodeOp that was over at second 0 by somebody's clock; we lead since 10 s before.
+    /// Whether a NodeOp is deleted that was over at second 0 by somebody's clock; we lead since 10 s before.
     fn deleted(meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {
         deleted_of((0, -10), meta, ttl, phase, now)
     }
 
-    /// The same, of one that was over, and a leader that began, at these seconds.
+    /// Whether a NodeOp is deleted that was over, under a leader that began, at these seconds.
     fn deleted_of((over, leading): (i64, i64), meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {
         let mut metadata = json!({"name": "op", "namespace": "ns", "uid": "u"});
         metadata.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());

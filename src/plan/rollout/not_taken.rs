@@ -81,9 +81,9 @@ pub enum Closed {
 /// What ends a rollout before all its nodes were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Under `stopOnFailure`.
+    /// This node failed, under `stopOnFailure`.
     NodeFailed(String),
-    /// The same.
+    /// What this node runs is not proved, under `stopOnFailure`.
     NodeNotProved(String),
     /// The NodeOpUpgrade of this name asks for another run, or has its further nodes taken by another NodeOp.
     Superseded { upgrade: String },
@@ -129,7 +129,7 @@ pub enum Untouched {
     NotSelected,
     /// A later round of the upgrade takes it, once it is let go.
     OnHold,
-    /// The same, once it is Ready.
+    /// A later round of the upgrade takes it, once it is Ready.
     Away(SignedDuration),
 }
 

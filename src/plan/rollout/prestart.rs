@@ -74,7 +74,7 @@ pub fn withdraw(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Effects {
     end(ctx, nodes, |_| true)
 }
 
-/// The same, of some nodes.
+/// Ends the waiters of those untouched nodes whose name `of` accepts.
 fn end(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
     let is_untouched = |pod: &PodView| {
         let entry = || nodes.get(&pod.node);

@@ -67,7 +67,7 @@ pub enum Targets {
 pub enum NoTargets {
     /// Nobody can tell yet which match: labels that we write are being read on these nodes.
     FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
-    /// The same; these are about to join, and are not Ready, or tell no boot yet.
+    /// Nobody can tell yet which match: these are about to join, and are not Ready, or tell no boot yet.
     Joining { away: Vec<String>, bootless: Vec<String> },
     /// No node matches this selector, or there is none of Linux; among those of `nodeNames`, if it has any.
     NoMatch { selector: Option<String>, named: Vec<String> },

@@ -33,7 +33,7 @@ pub fn entry(status: &NodeOpUpgradeStatus, node_op: String, result: RunResult) -
     }
 }
 
-/// The same of a NodeOp of an earlier run, where the status that told of it was lost. Nothing of one that
+/// What came of the run of an earlier NodeOp, where the status that told of it was lost. Nothing of one that
 /// never began.
 pub fn entry_of(op: &NodeOp) -> Option<EarlierRun> {
     let shown = op.status.as_ref()?;

@@ -315,6 +315,19 @@ fn the_guards_that_chaos_breaks_takes_out_are_where_it_looks_for_them() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Whoever points at a name is shown its own comment, and none of those before it.
+#[test]
+fn no_comment_needs_the_one_before_it() {
+    let ditto = concat!("/// ", "The same");
+    let told = files(&root().join("src"), ".rs").into_iter().flat_map(|path| {
+        let lines: Vec<String> = read(&path).lines().map(|line| line.trim_start().to_owned()).collect();
+        let numbered = lines.into_iter().zip(1..).filter(|(line, _)| line.starts_with(ditto));
+        numbered.map(|(line, at)| format!("{}:{at}: {line}", below(&path, ""))).collect::<Vec<_>>()
+    });
+    let told: Vec<String> = told.collect();
+    assert!(told.is_empty(), "{told:#?}");
+}
+
 /// What is read in the pages is read in comments and messages as well: see `docs` for the words of the pages.
 #[test]
 fn code_is_written_in_plain_english() {

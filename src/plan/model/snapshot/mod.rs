@@ -79,8 +79,8 @@ pub struct Snapshot {
     pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
-    /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or
-    /// twice and still fails at. They are tried again, with pauses.
+    /// The [`Action`](super::action::Action)s and [`Question`]s that have failed three times in a row
+    /// (`controllers::failures`). They are tried again, with pauses.
     pub failures: BTreeMap<Id, PersistentFailure>,
     /// What failed a moment ago, even once. Whatever is planned of it is not done in this pass, so nothing has
     /// to be asked for it either.
@@ -196,7 +196,7 @@ impl NodeView {
         self.held_by().collect()
     }
 
-    /// The same, as often as each is named.
+    /// The NodeOps that the node names: for its claim, its cordon and its hints; one may come several times.
     pub fn held_by(&self) -> impl Iterator<Item = &OpRef> {
         let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
         self.claimed_by.iter().chain(&self.cordoned_by).chain(hints)

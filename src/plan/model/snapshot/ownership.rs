@@ -22,7 +22,7 @@ impl OpRef {
     }
 }
 
-/// The same of a NodeOp with that namespace, name and UID.
+/// Whether an object of that namespace with that owner belongs to the NodeOp of this namespace, name and UID.
 fn is_owner((its_namespace, name, uid): (&str, &str, &str), namespace: &str, owner: &Owner) -> bool {
     namespace == its_namespace && owner.is_nodeop() && owner.name == name && owner.uid == uid
 }

@@ -11,7 +11,7 @@ use crate::{
     plan::model::snapshot::Owner,
 };
 
-/// A pod of ours: a waiter, a preflight, or a Job's.
+/// A pod that carries our label; [`Role`] says what it is for, or that it is a stranger's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
     pub namespace: String,

@@ -75,7 +75,7 @@ pub enum Waiting {
     Waiter(Starting),
 
     JobMade,
-    /// The same, on a node whose kubelet is not heard of: nobody knows how it goes.
+    /// What was known last of a node that is not Ready; how it goes there nobody can say.
     Unheard(Box<Self>),
     /// The message stands as it was recorded.
     AsTold(String),
@@ -109,7 +109,8 @@ pub enum Waiting {
     },
     /// No container of the operation has begun.
     JobNotBegun(NotBegun),
-    /// The same, and nobody says what keeps its pod; nothing does, if `told` says so.
+    /// No container of the operation has begun, and nobody says what keeps its pod; nothing does, if `told`
+    /// says so.
     JobPodSilent {
         told: Option<String>,
     },
@@ -117,7 +118,7 @@ pub enum Waiting {
     JobUnrecorded {
         why: String,
     },
-    /// The same, and the time for it is over; a live read decides.
+    /// The Job has had no pod for `pullTimeoutSeconds`; a live read tells whether it has one by now.
     JobPodUnconfirmed,
     /// The command has ended, and containers of others have not.
     OtherContainers {

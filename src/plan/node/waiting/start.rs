@@ -29,7 +29,7 @@ pub enum Starting {
 }
 
 impl Starting {
-    /// The same, where no further waiter is made.
+    /// What it says where no further waiter is made.
     pub fn in_the_end(self) -> Self {
         match self {
             Self::Pause { lost, last, until: _ } => Self::Pause { lost, last, until: None },

@@ -16,9 +16,18 @@ use crate::{
     },
 };
 
+/// Whether the API server admits what we make. One node speaks for all.
+pub(super) enum Admission {
+    /// Nobody had to know it so far in this pass.
+    Unasked,
+    Admitted,
+    /// It has not said so yet, or does not for a reason that passes by itself.
+    Waits(NotTaken),
+    Refused(Refused),
+}
+
 impl Pass<'_, '_> {
-    /// What must stand before the first node is taken: the finalizer, and the API server's word that it
-    /// admits our pods.
+    /// What is still to be done, or to be known, before the node is taken.
     pub(super) fn prepared(&mut self, view: &NodeView) -> Option<NotTaken> {
         if let Some(prepare) = finalizer::missing(self.op) {
             self.effects.add(prepare);
@@ -30,33 +39,34 @@ impl Pass<'_, '_> {
     /// Whether the API server admits what we are going to make, asked before anything is made for the first
     /// node.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        let status = self.op.object.status.as_ref();
-        let any = |marks| status.is_some_and(|status| status.node_statuses.any(marks));
-        if self.admitted || any([Mark::Running, Mark::Ran]) {
+        if self.has_any([Mark::Running, Mark::Ran]) {
             return None;
         }
-        let refused = self.rollout.progress.refused.clone().map(NotTaken::Refused);
-        if let Some(why) = refused.or_else(|| self.unanswered.clone()) {
-            return Some(why);
+        if matches!(self.admission, Admission::Unasked) {
+            self.admission = self.ask_admission(view);
         }
-        let untouched = !any([Mark::Completed, Mark::Failed]);
+        match &self.admission {
+            Admission::Unasked | Admission::Admitted => None,
+            Admission::Waits(why) => Some(why.clone()),
+            Admission::Refused(why) => Some(NotTaken::Refused(why.clone())),
+        }
+    }
+
+    fn ask_admission(&mut self, view: &NodeView) -> Admission {
         let question = Question::Admission(self.op.id.clone(), view.name.clone());
         match self.snapshot.answer(&question) {
             None => {
                 self.effects.add(question);
-                self.unanswered = Some(NotTaken::AdmissionUnread);
-                self.unanswered.clone()
+                Admission::Waits(NotTaken::AdmissionUnread)
             }
             Some(Answer::Refused(message)) => {
-                let why = Refused::NotAdmitted { untouched, message: message.clone() };
-                self.rollout.progress.refused = Some(why.clone());
-                Some(NotTaken::Refused(why))
+                let untouched = !self.has_any([Mark::Completed, Mark::Failed]);
+                Admission::Refused(Refused::NotAdmitted { untouched, message: message.clone() })
             }
             Some(Answer::NotYet(message)) => {
                 let why = NotTaken::NotAdmitted { message: message.clone() };
                 self.rollout.progress.failures.note(why.to_string());
-                self.unanswered = Some(why);
-                self.unanswered.clone()
+                Admission::Waits(why)
             }
             Some(
                 Answer::NotFound
@@ -66,10 +76,12 @@ impl Pass<'_, '_> {
                 | Answer::Said(_)
                 | Answer::Pulls { .. }
                 | Answer::NotReady(_),
-            ) => {
-                self.admitted = true;
-                None
-            }
+            ) => Admission::Admitted,
         }
+    }
+
+    /// Whether nodes of the NodeOp have one of these marks, as its status says.
+    fn has_any(&self, marks: [Mark; 2]) -> bool {
+        self.op.object.status.as_ref().is_some_and(|status| status.node_statuses.any(marks))
     }
 }

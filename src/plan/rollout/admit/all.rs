@@ -9,7 +9,7 @@ use std::{
     mem,
 };
 
-use super::Pass;
+use super::{Pass, admission::Admission};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -40,7 +40,7 @@ impl Pass<'_, '_> {
             }
         }
         let Some(why) = of_others(&self) else {
-            return Planned { value: self.rollout, effects };
+            return Planned { value: self.come_to(), effects };
         };
         for (name, entry) in remarkable(self.snapshot, &before, &down) {
             if looked_at.insert(name) {
@@ -52,7 +52,16 @@ impl Pass<'_, '_> {
         let why = Why::from(why);
         self.rollout.nodes.say_of_plain(&why.message, |name| looked_at.contains(name));
         self.rollout.waiting.others = (others > 0).then_some((why, others));
-        Planned { value: self.rollout, effects }
+        Planned { value: self.come_to(), effects }
+    }
+
+    /// What the pass comes to.
+    fn come_to(self) -> Rollout {
+        let mut rollout = self.rollout;
+        if let Admission::Refused(why) = self.admission {
+            rollout.progress.refused = Some(why);
+        }
+        rollout
     }
 
     /// Why none of the nodes that follow is started, if it is the same for all of which nothing is known but

@@ -7,7 +7,7 @@ mod disputes;
 
 use std::collections::BTreeMap;
 
-use self::{away::untouched, disputes::Disputes};
+use self::{admission::Admission, away::untouched, disputes::Disputes};
 use crate::{
     api::{
         node_statuses::Mark,
@@ -86,10 +86,8 @@ struct Pass<'a, 's> {
     releases: FirstReleases,
     /// Where nodes tell different things of the image.
     disputes: Disputes,
-    /// The API server said in this pass that it admits what we make; one node speaks for all.
-    admitted: bool,
-    /// It has not said so yet.
-    unanswered: Option<NotTaken>,
+    /// What the API server said in this pass of what we make.
+    admission: Admission,
     /// Why nothing at all is started.
     closed: Option<Closed>,
     /// Later rounds of the upgrade take what this one lets go.
@@ -130,8 +128,7 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
         queue: None,
         releases,
         disputes,
-        admitted: false,
-        unanswered: None,
+        admission: Admission::Unasked,
         closed: ctx.closed(progress.stopped.as_ref()),
         comes_back: ctx.upgrade.is_some_and(|upgrade| upgrades::comes_back(upgrade, &op.object)),
         others_left,
@@ -151,7 +148,8 @@ impl Pass<'_, '_> {
             (Phase::Pending, None) => self.node(name, entry),
             (Phase::Preflight, _) => {
                 self.preflights_left = self.preflights_left.saturating_sub(1);
-                self.behind(name)
+                self.no_worker_before(name);
+                None
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         }
@@ -192,11 +190,11 @@ impl Pass<'_, '_> {
             return None;
         }
         if entry.node_uid.is_some() {
-            self.behind(name);
+            self.no_worker_before(name);
             return Some(NotTaken::GivenBack);
         }
         if let Some(why) = self.kept(view) {
-            self.behind(name);
+            self.no_worker_before(name);
             if entry.boot.is_some() {
                 preflight::forget(entry);
             }
@@ -214,7 +212,7 @@ impl Pass<'_, '_> {
             }
             Judged::Disputed(_) if self.disputes.is_decided_by(view) => {}
             Judged::Disputed(why) => {
-                self.behind(name);
+                self.no_worker_before(name);
                 return Some(NotTaken::Disputed(why));
             }
         }
@@ -288,7 +286,7 @@ impl Pass<'_, '_> {
 
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
-        self.behind(&view.name);
+        self.no_worker_before(&view.name);
         if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Some(NotTaken::Turn);
         }
@@ -301,12 +299,12 @@ impl Pass<'_, '_> {
         None
     }
 
-    /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
-    fn behind(&mut self, name: &str) -> Option<NotTaken> {
+    /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
+    /// is taken before it.
+    fn no_worker_before(&mut self, name: &str) {
         if self.snapshot.nodes.get(name).is_some_and(|view| self.snapshot.is_member(view) && view.ready) {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
-        None
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {

@@ -20,10 +20,11 @@ use crate::plan::{
     },
 };
 
-/// Before the second pod; it grows by as much with each …
+/// The pause before the second preflight pod. Each further pod adds as much, up to [`MAX_GROWTH`] times: a
+/// kubelet that refuses pods must not be fed with them.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// … at most so often.
-const GROWS: i32 = 12;
+/// How many times the pause grows.
+const MAX_GROWTH: i32 = 12;
 
 /// What a kubelet says of a container that it finds ended, or not at all, after its node was rebooted.
 const NOT_ITS_OWN_END: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
@@ -50,7 +51,7 @@ impl PreflightContext<'_> {
     /// When the next pod is made, after the last one was lost, as `attempt` before it. The last try is made
     /// when the time is over.
     fn next_try(&self, lost: Timestamp, attempt: i32, first: Option<Timestamp>) -> Timestamp {
-        let pause = PAUSE * attempt.clamp(1, GROWS);
+        let pause = PAUSE * attempt.clamp(1, MAX_GROWTH);
         let end = first.map_or(lost, |first| later(first, self.op.intent.pull_timeout));
         later(lost, pause).min(end).max(later(lost, PAUSE))
     }

@@ -90,7 +90,7 @@ pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> Next {
     let RolloutContext { snapshot, op, .. } = *rollout;
     let Ok(entry) = Entry::parse(status) else { return unchanged() };
     let State::Preflight(record) = &entry.state else { return unchanged() };
-    PreflightContext { snapshot, op, status, entry: &entry, record }.ask_again(None)
+    PreflightContext { snapshot, op, status, entry: &entry, record }.reset(None)
 }
 
 /// Advances a node in phase `Preflight`.
@@ -102,20 +102,20 @@ pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) ->
     let ctx = PreflightContext { snapshot, op, status, entry: &entry, record };
     let intent = op.intent.preflight.as_ref().filter(|_| !op.deleting);
     let (Some(intent), Some(others)) = (intent, rollout.others()) else {
-        return ctx.ask_again(None).into();
+        return ctx.reset(None).into();
     };
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
-        return ctx.ask_again(Some(Interrupted::NodeNotReady)).into();
+        return ctx.reset(Some(Interrupted::NodeNotReady)).into();
     };
     if record.begun_in.as_ref() != Some(&node.boot_id) {
-        return ctx.ask_again(Some(Interrupted::Rebooted)).into();
+        return ctx.reset(Some(Interrupted::Rebooted)).into();
     }
     if node.labels.on_hold() {
-        return ctx.ask_again(Some(Interrupted::Kept(NotTaken::OnHold))).into();
+        return ctx.reset(Some(Interrupted::Kept(NotTaken::OnHold))).into();
     }
     if let Some(why) = others.keep(node) {
-        return ctx.ask_again(Some(Interrupted::Kept(why))).into();
+        return ctx.reset(Some(Interrupted::Kept(why))).into();
     }
     let next = ctx.ask(intent, node);
     let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);
@@ -246,8 +246,9 @@ impl PreflightContext<'_> {
         Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
     }
 
-    /// Nothing was found out.
-    fn ask_again(&self, why: Option<Interrupted>) -> Next {
+    /// Nothing was found out, and nothing is asked any more. The node waits as before, and says why its check
+    /// was broken off, if `why` tells.
+    fn reset(&self, why: Option<Interrupted>) -> Next {
         self.back_to_pending(None, Found::default(), why.map(|why| why.to_string()))
     }
 

@@ -34,7 +34,7 @@ pub struct OpProgress {
     /// Slots that nobody works on: they are taken, and while a node is not released the operation is not
     /// over.
     pub slots: Slots,
-    /// Nothing more is started, and why: a node failed, or is not proved, under `stopOnFailure`.
+    /// Why nothing more is started; see [`Stopped`].
     pub stopped: Option<Stopped>,
     /// The NodeOp is being deleted.
     pub deleting: bool,

@@ -76,7 +76,7 @@ fn only_two_known_and_equal_releases_are_up_to_date() {
     }
 }
 
-/// The same release may be the fallback, and the active image is the one that did not boot.
+/// Its release may be that of the fallback as well, and the active image is the one that did not boot.
 #[test]
 fn a_node_is_at_its_release_only_where_it_has_booted_its_active_image() {
     let force = UpgradeOrder { force: true, ..order(true, false) };

@@ -28,7 +28,8 @@ use crate::{
 /// How many pods of one controller may have been evicted, of those that came after the first list, before the
 /// next ones are left: they come back for ever.
 const OF_ONE: usize = 5;
-/// The same, of all controllers: some make a new one each minute, as a CronJob its Jobs.
+/// How many pods of all controllers may have been evicted so: some make a new one each minute, as a CronJob
+/// its Jobs.
 const OF_ALL: usize = 50;
 
 /// How a pod came to a node that is drained.

@@ -47,7 +47,7 @@ const REJECTED: &str = "Pod was rejected";
 
 /// One run of a container: the pod's UID, the container's name, and how often it was started before.
 type Run = (String, String, i32);
-/// The same, as a view says it.
+/// One run of a container, as a view names it.
 type RunOf<'a> = (&'a str, &'a str, i32);
 
 /// A waiter that said that it stands.
@@ -236,7 +236,7 @@ fn renew_all(times: &mut BTreeMap<String, Timestamp>, there: &[&str], now: Times
     }
 }
 
-/// The same, of runs of containers.
+/// Forgets the runs of containers that are not there any more, and notes since when new ones are.
 fn renew_runs<'a>(
     times: &mut BTreeMap<Run, Timestamp>,
     there: impl Iterator<Item = RunOf<'a>>,

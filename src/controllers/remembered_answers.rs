@@ -1,4 +1,4 @@
-//! What came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes
+//! Answers that are remembered: what came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes
 //! that change nothing, a list of Events is read from all of a namespace, and either is asked for whenever a
 //! plan wonders why a Job has no pod, or a pod no container: so an answer stands for a while, one that says
 //! what is wrong, or goes on, ever longer.
@@ -16,7 +16,7 @@ const MAX_STANDS: Duration = Duration::from_secs(120);
 
 /// The answers that stand.
 #[derive(Debug, Default)]
-pub struct Admissions {
+pub struct RememberedAnswers {
     known: BTreeMap<Question, Known>,
 }
 
@@ -27,7 +27,7 @@ struct Known {
     stands: Duration,
 }
 
-impl Admissions {
+impl RememberedAnswers {
     /// The answer, if it still stands.
     pub fn standing(&self, question: &Question, now: Instant) -> Option<Answer> {
         self.known.get(question).filter(|known| known.until > now).map(|known| known.answer.clone())
@@ -78,43 +78,43 @@ mod tests {
     fn a_refusal_stands_ever_longer_and_an_old_one_is_forgotten() {
         let op = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
         let question = Question::Admission(op, "n1".into());
-        let (mut admissions, mut now) = (Admissions::default(), Instant::now());
+        let (mut answers, mut now) = (RememberedAnswers::default(), Instant::now());
         let refused = Answer::Refused("quota".into());
         let mut stood = Vec::new();
         for _ in 0..6 {
-            admissions.learn(&question, &refused, now);
+            answers.learn(&question, &refused, now);
             let mut seconds = 0;
-            while admissions.standing(&question, now).is_some() {
+            while answers.standing(&question, now).is_some() {
                 (seconds, now) = (seconds + 1, now + Duration::from_secs(1));
             }
             stood.push(seconds);
         }
         assert_eq!(stood, [10, 20, 40, 80, 120, 120]);
-        assert_eq!(admissions.next(now), None, "what is refused for good need not be asked again");
-        admissions.learn(&question, &Answer::NotYet("quota".into()), now);
-        assert_eq!(admissions.next(now), Some(MAX_STANDS));
-        admissions.learn(&question, &Answer::Found, now);
-        assert_eq!(admissions.known[&question].stands, MIN_STANDS, "another answer");
-        admissions.learn(&question, &Answer::Found, now);
-        assert_eq!(admissions.known[&question].stands, MIN_STANDS * 2);
-        admissions.learn(&Question::AllNodeOps, &Answer::Found, now + MAX_STANDS * 2);
-        assert_eq!(admissions.known.len(), 1, "only what is dear is remembered");
+        assert_eq!(answers.next(now), None, "what is refused for good need not be asked again");
+        answers.learn(&question, &Answer::NotYet("quota".into()), now);
+        assert_eq!(answers.next(now), Some(MAX_STANDS));
+        answers.learn(&question, &Answer::Found, now);
+        assert_eq!(answers.known[&question].stands, MIN_STANDS, "another answer");
+        answers.learn(&question, &Answer::Found, now);
+        assert_eq!(answers.known[&question].stands, MIN_STANDS * 2);
+        answers.learn(&Question::AllNodeOps, &Answer::Found, now + MAX_STANDS * 2);
+        assert_eq!(answers.known.len(), 1, "only what is dear is remembered");
         let other = Question::Admission(
             OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() },
             "n1".into(),
         );
-        admissions.learn(&other, &Answer::Found, now + MAX_STANDS * 2);
-        assert_eq!(admissions.known.len(), 1, "the old one is gone");
+        answers.learn(&other, &Answer::Found, now + MAX_STANDS * 2);
+        assert_eq!(answers.known.len(), 1, "the old one is gone");
     }
 
     #[test]
     fn events_of_one_pod_are_read_every_ten_seconds_at_most_and_those_of_another_at_once() {
         let question =
             |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
-        let (mut admissions, now) = (Admissions::default(), Instant::now());
-        admissions.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
-        assert!(admissions.standing(&question("u"), now + MIN_STANDS - Duration::from_millis(1)).is_some());
-        assert!(admissions.standing(&question("u"), now + MIN_STANDS).is_none());
-        assert!(admissions.standing(&question("v"), now).is_none());
+        let (mut answers, now) = (RememberedAnswers::default(), Instant::now());
+        answers.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
+        assert!(answers.standing(&question("u"), now + MIN_STANDS - Duration::from_millis(1)).is_some());
+        assert!(answers.standing(&question("u"), now + MIN_STANDS).is_none());
+        assert!(answers.standing(&question("v"), now).is_none());
     }
 }
