@@ -69,6 +69,10 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
             return say(snapshot, object, upgrade.status, reason::FAILED, why);
         }
         upgrade.status.run = Some(upgrade.asked.clone());
+        let left = observed.is_none().then(|| older::left_out(snapshot, object, &upgrade.status));
+        if let Some(why) = left.flatten() {
+            return upgrade.fail(why);
+        }
     }
     match (over, upgrade.status.node_op_uid.clone()) {
         (true, _) if upgrade.is_asked_for() && !upgrade.has_time_again(&upgrade.status.conditions) => {
