@@ -23,7 +23,7 @@ const DRAIN_TIMEOUT: i32 = 300;
 /// let a canary wait ten minutes for a failure that each try repeats.
 const RETRIES: i32 = 2;
 /// Seconds that an upgrade may take on one node. It writes some gigabytes; one that takes longer hangs.
-const DEADLINE: i64 = 3600;
+pub const DEADLINE: i64 = 3600;
 
 /// The NodeOp of the first run of `upgrade`, as it is now.
 pub fn first(upgrade: &NodeOpUpgrade) -> NodeOp {

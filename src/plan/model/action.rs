@@ -97,7 +97,7 @@ pub enum Action {
     CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
     /// Let the Job run whose UID is recorded, as we see it: one that has been settled since is not.
     ResumeJob { job: Target, resource_version: String },
-    /// Give a Job whose pod has succeeded more time.
+    /// Give a Job whose pod has succeeded more time, or one of the Go operator's an end.
     ExtendJob { job: Target, deadline_seconds: i64 },
     /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody
     /// else keeps it running.

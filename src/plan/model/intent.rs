@@ -4,6 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
+        child,
         nodeop::{DrainOptions, LoadBalancer, NodeOp, NodeOpSpec, Preflight},
         owner,
     },
@@ -105,6 +106,9 @@ impl Intent {
             .as_ref()
             .map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
+        // The Go operator's upgrades are commands, and show it in their owner alone.
+        let of_upgrade = is_of_upgrade(op);
+        let deadline = if of_upgrade { child::DEADLINE } else { JOB_DEADLINE };
         let balanced = spec.load_balancer.as_ref().filter(|_| cordon).and_then(LoadBalancer::wait);
         Self {
             concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
@@ -116,11 +120,11 @@ impl Intent {
             drain,
             leaves_balancers: balanced.map(seconds),
             reboot: spec.reboot_on_success.unwrap_or(false),
-            upgrade: spec.upgrade.is_some() || is_of_upgrade(op),
+            upgrade: spec.upgrade.is_some() || of_upgrade,
             preflights_at_once: preflights_at_once(spec),
             preflight: preflight
                 .or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
-            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(MAX_SECONDS),
+            job_deadline: spec.active_deadline_seconds.unwrap_or(deadline).min(MAX_SECONDS),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
             verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),

@@ -8,9 +8,11 @@ use crate::{
         child,
         nodeop::{MAX_NODE_NAMES, NodeOp, NodeOpSpec, Phase},
         owner, run,
-        upgrade::{NodeOpUpgradeSpec, NodeOpUpgradeStatus, RunResult},
+        text::listed,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, RunResult, UpgradePhase},
     },
     plan::{
+        model::snapshot::Snapshot,
         node::legacy,
         upgrades::follow::{copy, sentence},
     },
@@ -65,6 +67,31 @@ pub fn never_run(child: &NodeOp, upgrade: &NodeOpUpgradeSpec) -> Option<String> 
         format!(
             "Upgrade operation failed: an older operator ran {image}, the spec was edited after that, and what it asks for now \
              was never run: change it once more, or create the upgrade again, to have it run"
+        )
+    })
+}
+
+/// What is to be said of an upgrade that the Go operator has called completed though it had not begun a node:
+/// it called complete what was, whether or not the next one could be begun. A node that matched later it would
+/// have taken, too; but no older operation takes one that joins.
+pub fn left_out(
+    snapshot: &Snapshot,
+    upgrade: &NodeOpUpgrade,
+    status: &NodeOpUpgradeStatus,
+) -> Option<String> {
+    let (made, nodes) = (upgrade.metadata.creation_timestamp.as_ref()?.0, &status.node_statuses);
+    if status.phase != Some(UpgradePhase::Completed) || nodes.is_empty() {
+        return None;
+    }
+    let asked = child::first(upgrade);
+    let left =
+        snapshot.matching(&asked).filter(|node| node.created <= made && !nodes.contains_key(&node.name));
+    let left: Vec<&str> = left.map(|node| node.name.as_str()).collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "Upgrade operation failed: an older operator called it completed, and never began {}: change the upgrade, or create \
+             it again, to have them taken",
+            listed(&left)
         )
     })
 }

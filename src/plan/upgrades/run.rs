@@ -74,6 +74,10 @@ pub fn plan_upgrade(
             return say(snapshot, object, upgrade.status, reason::FAILED, why);
         }
         upgrade.status.run = Some(upgrade.asked.clone());
+        let left = observed.is_none().then(|| older::left_out(snapshot, object, &upgrade.status));
+        if let Some(why) = left.flatten() {
+            return upgrade.fail(why);
+        }
     }
     match (over, upgrade.status.node_op_uid.clone()) {
         (true, _) if upgrade.is_asked_for() && !upgrade.has_time_again(&upgrade.status.conditions) => {

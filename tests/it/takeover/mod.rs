@@ -6,6 +6,7 @@ mod ends;
 mod mid_life;
 mod unfinished;
 mod upgrades;
+mod work;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -196,6 +196,20 @@ fn an_edit_that_it_never_ran_is_the_next_run_while_the_one_before_is_under_way()
     assert_eq!((next.spec.image.as_deref(), nodes), (Some("kairos:v2"), 4), "all that match");
 }
 
+/// It wrote `Completed` between any two nodes, and each time that the next one could not be begun.
+#[test]
+fn what_it_called_complete_halfway_is_not() {
+    let mut s = left(json!({}), json!({}), at_n1("Completed", "Completed"));
+    carried_out(&mut s, |_| {});
+    assert_eq!((condition(&s, "Complete"), condition(&s, "Ready")), ("False".into(), "False".into()));
+    let message = status(&s).message.unwrap();
+    assert!(message.contains("n2, n3") && !message.contains("n4"), "{message}");
+    assert_eq!(further(&s).len(), 0, "nothing runs by itself");
+    edit(&mut s, json!({"debug": true}));
+    carried_out(&mut s, |_| {});
+    assert_eq!(further(&s).len(), 1);
+}
+
 /// It looked at its NodeOp twice a minute.
 #[test]
 fn an_upgrade_that_lags_behind_its_nodeop_ends_as_that_has() {

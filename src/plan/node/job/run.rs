@@ -28,6 +28,7 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if let Some(wait) = unless_settled(ctx, job) {
         return wait;
     }
+    let bound = || Effects::act(deadline::bound_adopted(ctx, job));
     match &job.state {
         JobState::Complete => {
             outcome::another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
@@ -36,9 +37,9 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         JobState::Failing(why) if !ctx.node.ready => failed::failed(ctx, job, &pods, why),
         JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
-        JobState::Active if ctx.op.deleting => cancel(ctx, job, &pods),
+        JobState::Active if ctx.op.deleting => cancel(ctx, job, &pods).with(bound()),
         JobState::Active if job.suspended => make::resume(ctx, job, &pods),
-        JobState::Active => running(ctx, job, &pods),
+        JobState::Active => running(ctx, job, &pods).with(bound()),
     }
 }
 
