@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod candidates;
+mod gone;
 mod in_order;
 mod members;
 
@@ -21,6 +22,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use self::{
     arrivals::Arrivals,
     candidates::Candidates,
+    gone::Gone,
     in_order::{InOrder, sorted},
     members::Members,
 };
@@ -94,6 +96,7 @@ pub struct Sightings {
     arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
+    gone: Gone,
     members: Members,
     candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
@@ -134,6 +137,7 @@ impl Sightings {
                 _ => {}
             }
         }
+        self.gone.note(snapshot);
         self.members.note(&snapshot.nodes, now);
         self.candidates.note(snapshot);
     }
