@@ -62,9 +62,9 @@ pub struct NodeStatus {
     /// Last change of phase or step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// UID of the node that was taken: a node made again under the same name is another machine. It goes when
-    /// a live read has proved that the node was given back; until then the node holds its slot, whatever its
-    /// phase.
+    /// UID of the node that was taken: a node made again under the same name is another machine, unless
+    /// `machineId` says that it is the same. It goes when a live read has proved that the node was given back;
+    /// until then the node holds its slot, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// UID of the Job, recorded before the Job is allowed to run.
@@ -94,12 +94,13 @@ pub struct NodeStatus {
     /// step: an earlier one stood and was lost, or had to wait for the room that the drain makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiter_since: Option<Time>,
-    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is
-    /// known again. It stays where the Node was still deleted when the node was given up.
+    /// The machine's own id, recorded when the node is taken: by it a Node object that was deleted meanwhile is
+    /// known again. It stays where the Node was still deleted when the node was given up, if the operation may
+    /// have run there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
-    /// True for a node of the control plane that is about to reboot; it counts as away also while its Node
-    /// object is deleted.
+    /// True for a node of the control plane that is in progress; it counts as away also while its Node object
+    /// is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane: Option<bool>,
     /// When the present step is given up.

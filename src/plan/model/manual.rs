@@ -21,6 +21,7 @@ pub enum Section {
     Interrupted,
     JobVanished,
     Deleted,
+    NodeLost,
     Changed,
     RebootTimeout,
     FellBack,
@@ -29,7 +30,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PreflightFailed,
         Self::NotAdmitted,
         Self::NotReady,
@@ -43,6 +44,7 @@ impl Section {
         Self::Interrupted,
         Self::JobVanished,
         Self::Deleted,
+        Self::NodeLost,
         Self::Changed,
         Self::RebootTimeout,
         Self::FellBack,
@@ -66,6 +68,7 @@ impl Section {
             Self::Interrupted => "an-agent-that-was-interrupted",
             Self::JobVanished => "job-not-found",
             Self::Deleted => "deleted-before-it-was-done",
+            Self::NodeLost => "node-deleted-or-replaced",
             Self::Changed => "changed-by-somebody-else",
             Self::RebootTimeout => "reboottimeout",
             Self::FellBack => "the-node-booted-its-passive-image",

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext, Op},
-            state::{At, Drain, Entry, Found, State, WaiterRecord, Working},
+            state::{At, Drain, Entry, Found, Machine, State, WaiterRecord, Working},
         },
         plan,
     },
@@ -35,6 +35,7 @@ pub fn draining(since: Timestamp) -> (Entry, Working) {
     let drain = Drain { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
     let work = Working {
         at: At::Drain(drain),
+        machine: Machine::default(),
         found: Found::default(),
         job: None,
         waiter: WaiterRecord::default(),

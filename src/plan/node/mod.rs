@@ -37,20 +37,23 @@ pub mod verify;
 pub mod waiter;
 pub mod waiting;
 
+use std::sync::Arc;
+
 use k8s_openapi::jiff::Timestamp;
 
 use self::{
     context::{Decision, Next, NodeContext, Op},
     failure::Failure,
     state::{At, Begun, Entry, Over, State, Tampered, Working},
-    waiting::Waiting,
+    waiting::{Open, Waiting},
 };
 use crate::{
     api::nodeop::{NodeStatus, RebootStatus},
     plan::model::{
         effects::{Effects, Planned},
+        manual::Section,
         question::Question,
-        snapshot::{NodeView, Snapshot},
+        snapshot::{JobState, NodeView, PodView, RETURNS_WITHIN, Snapshot},
         time::later,
         why::{WaitReason, Why},
     },
@@ -58,47 +61,17 @@ use crate::{
 
 /// Advances a node that is worked on.
 pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
-    let (entry, missing) = match Entry::parse(status) {
+    let (mut entry, missing) = match Entry::parse(status) {
         Ok(entry) => (entry, None),
         Err(Tampered { missing, rest }) => (*rest, Some(missing)),
     };
-    let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
-    let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
-    // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
     let there = snapshot.nodes.get(name);
-    if there.is_none()
-        && let Some(until) = awaited_until(snapshot, op, &entry, work)
-    {
-        return wait(Waiting::NodeDeleted { until }).with(Effects::wake_at(until));
+    let taken = there.filter(|node| entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid));
+    if let (State::Working(work), Some(node)) = (&mut entry.state, taken) {
+        work.machine.note(snapshot, node);
     }
-    let live = Question::Node(name.into());
-    let node = match there {
-        Some(node) if entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node,
-        Some(node) if snapshot.answer(&live).is_some() && is_same_machine(snapshot, work, node) => {
-            // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
-            let entry = Entry { node_uid: Some(node.uid.clone()), ..entry };
-            return Next::Become(Box::new(entry.record())).into();
-        }
-        // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
-        // machine it is.
-        Some(node) if node.machine_id.is_none() && snapshot.answer(&live).is_some() => {
-            if let Some(until) = awaited_until(snapshot, op, &entry, work) {
-                return wait(Waiting::NodeUnreported { until }).with(Effects::wake_at(until));
-            }
-            let why = "the node was deleted while the operation worked on it, and its kubelet has not reported since";
-            return lost(snapshot, op, name, node.ready, work, why);
-        }
-        Some(node) if snapshot.answer(&live).is_some() => {
-            let why = "another machine has joined under the node's name while the operation worked on it";
-            return lost(snapshot, op, name, node.ready, work, why);
-        }
-        None if snapshot.is_gone(&live) => {
-            let why = "the node was deleted while the operation worked on it";
-            return lost(snapshot, op, name, false, work, why);
-        }
-        // A cache that is older than the status may show an earlier machine of that name.
-        Some(_) | None => return wait(Waiting::NodeUnconfirmed).with(live),
-    };
+    let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
+    let Some(node) = taken else { return gone(snapshot, op, name, &entry, work) };
     let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
     let mut planned = match (&work.given_up, missing) {
         (Some(verdict), _) => give_up::carry_out(&ctx, verdict),
@@ -135,24 +108,68 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
     }
 }
 
-/// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives
-/// the Node object. One that other nodes have too, because all were made from one disk image, says nothing.
-fn is_same_machine(snapshot: &Snapshot, work: &Working, node: &NodeView) -> bool {
-    work.machine_id().is_some()
-        && work.machine_id() == node.machine_id.as_deref()
-        && snapshot.nodes.has_own_machine_id(node)
+/// The Node object that was taken is gone, and perhaps there is another one of its name.
+fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working) -> Planned<Next> {
+    let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
+    let (there, live) = (snapshot.nodes.get(name).map(AsRef::as_ref), Question::Node(name.into()));
+    let (is_read, until) = (snapshot.answer(&live).is_some(), awaited_until(snapshot, op, name, entry, work));
+    let lost = |why| lost(snapshot, op, name, there, work, why);
+    match (there, until) {
+        // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
+        (None, Some(until)) => wait(Waiting::NodeDeleted { until }).with(Effects::wake_at(until)),
+        (None, None) if snapshot.is_gone(&live) => {
+            lost("the node was deleted while the operation worked on it")
+        }
+        (Some(node), _) if is_read && is_same_machine(snapshot, work, node) => {
+            // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
+            let entry = Entry { node_uid: Some(node.uid.clone()), ..entry.clone() };
+            Next::Become(Box::new(entry.record())).into()
+        }
+        // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
+        // machine it is.
+        (Some(node), Some(until)) if is_read && node.machine_id.is_none() => {
+            wait(Waiting::NodeUnreported { until }).with(Effects::wake_at(until))
+        }
+        (Some(node), None) if is_read && node.machine_id.is_none() => lost(
+            "the node was deleted while the operation worked on it, and its kubelet has not reported since",
+        ),
+        (Some(_), _) if is_read => {
+            lost("another machine has joined under the node's name while the operation worked on it")
+        }
+        // A cache that is older than the status may show an earlier machine of that name.
+        (Some(_) | None, _) => wait(Waiting::NodeUnconfirmed).with(live),
+    }
 }
 
-/// Until when a node whose object was deleted while it reboots may join again, if it may. A NodeOp that is
-/// deleted meanwhile does not wait for it, unless it is of the control plane: nothing else would tell that
-/// this machine is away.
-fn awaited_until(snapshot: &Snapshot, op: &Op, entry: &Entry, work: &Working) -> Option<Timestamp> {
-    let known = work.machine_id().is_some() && (!op.deleting || work.is_control_plane());
+/// Whether a Node under another UID is the machine that was taken: by its own id, which outlives the Node
+/// object. One that other nodes have too, because all were made from one disk image, says nothing.
+fn is_same_machine(snapshot: &Snapshot, work: &Working, node: &NodeView) -> bool {
+    work.machine.id.is_some() && work.machine.id == node.machine_id && snapshot.nodes.has_own_machine_id(node)
+}
+
+/// Until when a node whose object was deleted may join again, if it may. A NodeOp that is deleted meanwhile
+/// does not wait for it, unless it is of the control plane: nothing else would tell that this machine is
+/// away.
+fn awaited_until(
+    snapshot: &Snapshot,
+    op: &Op,
+    name: &str,
+    entry: &Entry,
+    work: &Working,
+) -> Option<Timestamp> {
+    let known = work.machine.id.is_some() && (!op.deleting || work.machine.control_plane);
     let deadline = match &work.at {
         At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
         // It is away, as one that is not Ready.
         At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::may_settle_for(&op.intent)),
-        At::Claim { .. } | At::Drain(_) | At::Job { .. } => return None,
+        At::Claim { .. } | At::Drain(_) | At::Job { .. } if work.given_up.is_some() => return None,
+        At::Claim { .. } | At::Drain(_) | At::Job { .. } => {
+            // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen that.
+            let job = context::recorded_job(snapshot, op, work);
+            let reboots = op.intent.reboot && job.is_some_and(|job| job.state == JobState::Complete);
+            let reboot = if reboots { op.intent.reboot_timeout } else { RETURNS_WITHIN };
+            later(snapshot.gone_since(&op.id, name), reboot.max(RETURNS_WITHIN))
+        }
     };
     Some(deadline).filter(|deadline| known && snapshot.now < *deadline)
 }
@@ -162,16 +179,24 @@ fn lost(
     snapshot: &Snapshot,
     op: &Op,
     name: &str,
-    ready: bool,
+    there: Option<&NodeView>,
     work: &Working,
     message: &str,
 ) -> Planned<Next> {
+    let ready = there.is_some_and(|node| node.ready);
     let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
         && let Some(open) = effects.absorb(cancel::job(snapshot, op, &job.name))
     {
         return Planned { value: ending(open), effects };
+    }
+    // Where the node is there, its kubelet ends them, and an agent has its time for that.
+    let ends = |pod: &Arc<PodView>| pod.node == name && !pod.is_terminated_or_fenced(ready);
+    if let (Some(job), Some(uid)) = (&work.job, work.job_uid())
+        && snapshot.pods_of_job(&op.id.namespace, &job.name, uid).any(ends)
+    {
+        return Planned { value: ending(Open::JobPodsEnd), effects };
     }
     let may_reboot = op.intent.reboot && work.job_uid().is_some();
     let attempt = work.waiter.number();
@@ -194,11 +219,11 @@ fn lost(
     let job_name = context::ran(work).filter(|_| !untouched);
     // Another machine of the name is not this one, and its Node has no record of what this one was tried
     // with.
-    let machine_id = work.machine_id().map(str::to_owned);
+    let machine_id = work.machine.id.clone().filter(|_| job_name.is_some());
     let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
     // Its claim and cordon went with it: nothing is to be given back.
     let entry = Entry {
-        message: Some(message.to_owned()),
+        message: Some(format!("{message}{}", Section::NodeLost)),
         since: Some(snapshot.now.into()),
         node_uid: None,
         state: State::Over(over),

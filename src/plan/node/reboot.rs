@@ -175,14 +175,14 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
     }
     let wait = ctx.op.intent.min_ready;
     match seen.and_then(|seen| seen.ready_since).map(|since| later(ctx.snapshot.begun_at(since), wait)) {
-        _ if wait.is_zero() => proved(ctx, reboot).into(),
-        Some(at) if now >= at => proved(ctx, reboot).into(),
+        _ if wait.is_zero() => proved(ctx).into(),
+        Some(at) if now >= at => proved(ctx).into(),
         Some(at) => Waiting::RebootedReadyUntil(at).with(Effects::wake_at(at)),
         None => sees(Some(now.into())),
     }
 }
 
-fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
+fn proved(ctx: &NodeContext<'_>) -> Decision {
     if !ctx.op.intent.upgrade {
         return ctx.complete(RebootStatus::Completed, "Job and reboot completed successfully");
     }
@@ -190,8 +190,6 @@ fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
         boot: ctx.node.boot_id.clone(),
         ready_since: Some(ctx.snapshot.now.into()),
         deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout).into(),
-        machine_id: reboot.machine_id.clone(),
-        control_plane: reboot.control_plane,
     };
     let reboot = Some(RebootStatus::Completed);
     let work = Working { at: At::Verify(verify), reboot, ..ctx.work.clone() };

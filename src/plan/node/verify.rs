@@ -137,7 +137,7 @@ fn seen(ctx: &NodeContext<'_>, verify: &Verify) -> Option<Verify> {
     let boot = if another { node.boot_id.clone() } else { verify.boot.clone() };
     let ready_since = node.ready.then(|| now.into());
     let deadline = later(now, ctx.op.intent.verify_timeout).into();
-    Some(Verify { boot, ready_since, deadline, ..verify.clone() })
+    Some(Verify { boot, ready_since, deadline })
 }
 
 /// Until when the node has to be Ready to stay: it may reboot once more by itself, and has the time that a

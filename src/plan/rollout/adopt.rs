@@ -25,7 +25,7 @@ use crate::{
             cancel,
             context::{Next, Op},
             legacy,
-            state::{At, Entry, Found, JobRecord, Over, State, Working},
+            state::{At, Entry, Found, JobRecord, Machine, Over, State, Working},
         },
         rollout::{
             context::{Outcome, Rollout, RolloutContext},
@@ -145,16 +145,18 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
     if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
         let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
+        let node = snapshot.nodes.get(name);
+        let machine = node.map(|node| Machine::of(snapshot, node)).unwrap_or_default();
         let work = Working {
             at: At::Job { refused_since: None, let_go_in: None, succeeded_in: None },
             job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
             reboot: Some(reboot),
-            ..Working::claims(None, Found::default())
+            ..Working::claims(machine, None, Found::default())
         };
         let entry = Entry {
             message: Some("taken over from an older operator, with its Job".into()),
             since: Some(snapshot.now.into()),
-            node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
+            node_uid: node.map(|node| node.uid.clone()),
             state: State::Working(work.into()),
         };
         return Next::Become(Box::new(entry.record())).into();

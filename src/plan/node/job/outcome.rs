@@ -165,13 +165,8 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<
         let at = At::Reboot(Reboot { left, ..reboot.clone() });
         return ctx.record(|work| (work.at, work.found) = (at, found));
     }
-    let reboot = Reboot {
-        left,
-        deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
-        machine_id: ctx.node.machine_id.clone(),
-        control_plane: ctx.snapshot.is_member(ctx.node),
-        seen: None,
-    };
+    let reboot =
+        Reboot { left, deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(), seen: None };
     let work = Working {
         at: At::Reboot(reboot),
         found,

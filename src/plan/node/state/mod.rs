@@ -6,7 +6,13 @@
 
 mod record;
 
-use crate::{api::nodeop::RebootStatus, plan::model::stamp::Stamp};
+use crate::{
+    api::nodeop::RebootStatus,
+    plan::model::{
+        snapshot::{NodeView, Snapshot},
+        stamp::Stamp,
+    },
+};
 
 /// What stands in the status about one node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +72,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Working {
     pub at: At,
+    pub machine: Machine,
     pub found: Found,
     /// From the moment at which its name is recorded, before it is made.
     pub job: Option<JobRecord>,
@@ -73,6 +80,15 @@ pub struct Working {
     /// What is said of the reboot so far; nothing before the operation is next.
     pub reboot: Option<RebootStatus>,
     pub given_up: Option<Verdict>,
+}
+
+/// The machine that is worked on, whatever becomes of its Node object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its own id; nothing before its kubelet has told it.
+    pub id: Option<String>,
+    /// It is a member of the control plane, or was at some time since it was taken.
+    pub control_plane: bool,
 }
 
 /// The step at which the work is.
@@ -111,9 +127,6 @@ pub struct Reboot {
     /// The boot in which the operation succeeded; nothing if its record is gone.
     pub left: Option<String>,
     pub deadline: Stamp,
-    /// The machine's own id, which outlives the Node object.
-    pub machine_id: Option<String>,
-    pub control_plane: bool,
     pub seen: Option<NewBoot>,
 }
 
@@ -133,8 +146,6 @@ pub struct Verify {
     pub ready_since: Option<Stamp>,
     /// Until when it has to say what it runs, if it stays Ready.
     pub deadline: Stamp,
-    pub machine_id: Option<String>,
-    pub control_plane: bool,
 }
 
 /// The node's Job.
@@ -199,7 +210,7 @@ pub struct Over {
     pub holds_slot: bool,
     /// The release that the image brought here, with which that of the next nodes is compared.
     pub target: Option<String>,
-    /// The machine's own id, if its Node was deleted meanwhile.
+    /// The machine's own id, if its Node was deleted while the operation was, or may have been, at it.
     pub machine_id: Option<String>,
 }
 
@@ -218,6 +229,21 @@ impl Over {
     }
 }
 
+impl Machine {
+    /// What its Node object says of it.
+    pub fn of(snapshot: &Snapshot, node: &NodeView) -> Self {
+        Self { id: node.machine_id.clone(), control_plane: snapshot.is_member(node) }
+    }
+
+    /// Notes what was not known of it before. What is known stays: a Node object that a kubelet has made again
+    /// gets its labels later, or never.
+    pub fn note(&mut self, snapshot: &Snapshot, node: &NodeView) {
+        let Self { id, control_plane } = Self::of(snapshot, node);
+        self.id = self.id.take().or(id);
+        self.control_plane |= control_plane;
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         Self::Pending(Pending::default())
@@ -233,9 +259,9 @@ impl WaiterRecord {
 
 impl Working {
     /// The node was just taken.
-    pub fn claims(passed_in: Option<String>, found: Found) -> Self {
-        let at = At::Claim { passed_in };
-        Self { at, found, job: None, waiter: WaiterRecord::default(), reboot: None, given_up: None }
+    pub fn claims(machine: Machine, passed_in: Option<String>, found: Found) -> Self {
+        let (at, waiter) = (At::Claim { passed_in }, WaiterRecord::default());
+        Self { at, machine, found, job: None, waiter, reboot: None, given_up: None }
     }
 
     /// The Job's UID, if it is recorded: it may have run then.
@@ -256,26 +282,6 @@ impl Working {
     /// The boot in which the command succeeded, if the Job only records that.
     pub fn succeeded_in(&self) -> Option<&str> {
         if let At::Job { succeeded_in, .. } = &self.at { succeeded_in.as_deref() } else { None }
-    }
-
-    /// The machine's own id, once it is about to reboot.
-    pub fn machine_id(&self) -> Option<&str> {
-        match &self.at {
-            At::Reboot(Reboot { machine_id, .. }) | At::Verify(Verify { machine_id, .. }) => {
-                machine_id.as_deref()
-            }
-            At::Claim { .. } | At::Drain(_) | At::Job { .. } => None,
-        }
-    }
-
-    /// Whether it is a node of the control plane that is about to reboot.
-    pub fn is_control_plane(&self) -> bool {
-        match &self.at {
-            At::Reboot(Reboot { control_plane, .. }) | At::Verify(Verify { control_plane, .. }) => {
-                *control_plane
-            }
-            At::Claim { .. } | At::Drain(_) | At::Job { .. } => false,
-        }
     }
 
     /// Until when the step may take, if it has an end of its own.

@@ -3,8 +3,8 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    At, Begun, Drain, Entry, Found, JobRecord, NewBoot, Over, Pending, Preflight, Reboot, State, Tampered,
-    Verdict, Verify, WaiterRecord, Working,
+    At, Begun, Drain, Entry, Found, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot, State,
+    Tampered, Verdict, Verify, WaiterRecord, Working,
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
@@ -121,7 +121,6 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }
         there.unwrap_or_else(|| Timestamp::UNIX_EPOCH.into())
     };
-    let (machine_id, control_plane) = (entry.machine_id.clone(), entry.control_plane == Some(true));
     let at = match entry.step {
         Some(Step::Claim) | None => At::Claim { passed_in: entry.boot.clone() },
         Some(Step::Drain) => At::Drain(Drain {
@@ -138,16 +137,12 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         Some(Step::Reboot) => At::Reboot(Reboot {
             left: entry.boot.clone(),
             deadline: needed(time(&entry.deadline), "deadline of the reboot"),
-            machine_id,
-            control_plane,
             seen: entry.new_boot.clone().map(|boot| NewBoot { boot, ready_since: time(&entry.since) }),
         }),
         Some(Step::Verify) => At::Verify(Verify {
             boot: entry.new_boot.clone().unwrap_or_default(),
             ready_since: time(&entry.since),
             deadline: needed(time(&entry.deadline), "deadline of the proof"),
-            machine_id,
-            control_plane,
         }),
         Some(Step::Preflight) => {
             needed(None, "step that fits its phase");
@@ -161,7 +156,9 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     // What `since` is of a reboot whose new boot shows is said above.
     let lost_at = time(&entry.since).filter(|_| entry.new_boot.is_none());
     let waiter = WaiterRecord { attempt: entry.attempt, lost_at, wanted_since: time(&entry.waiter_since) };
-    Working { at, found: found(entry), job, waiter, reboot: entry.reboot_status, given_up }
+    // An older version recorded this of a node that was about to reboot, and before that nothing.
+    let machine = Machine { id: entry.machine_id.clone(), control_plane: entry.control_plane == Some(true) };
+    Working { at, machine, found: found(entry), job, waiter, reboot: entry.reboot_status, given_up }
 }
 
 /// The verdict that stands in an entry whose node is being given up.
@@ -179,7 +176,7 @@ fn given_up(entry: &NodeStatus) -> Option<Verdict> {
 }
 
 fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
-    let Working { at, found, job, waiter, reboot, given_up } = work;
+    let Working { at, machine, found, job, waiter, reboot, given_up } = work;
     let (job_name, job_uid) = job.map(|JobRecord { name, uid }| (name, uid)).unzip();
     let (given_up, untouched) = given_up.map(|Verdict { reason, begun }| (reason, begun.recorded())).unzip();
     let entry = NodeStatus {
@@ -191,6 +188,8 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
         waiter_since: waiter.wanted_since.map(written),
         given_up,
         untouched: untouched.flatten(),
+        machine_id: machine.id,
+        control_plane: machine.control_plane.then_some(true),
         reboot_status: reboot,
         ..with(base, found)
     };
@@ -211,27 +210,23 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             blocked_since: refused_since.map(written),
             ..entry
         },
-        At::Reboot(Reboot { left, deadline, machine_id, control_plane, seen }) => {
+        At::Reboot(Reboot { left, deadline, seen }) => {
             let (new_boot, ready_since) =
                 seen.map(|NewBoot { boot, ready_since }| (boot, ready_since)).unzip();
             NodeStatus {
                 step: Some(Step::Reboot),
                 boot: left,
                 deadline: Some(written(deadline)),
-                machine_id,
-                control_plane: control_plane.then_some(true),
                 since: if new_boot.is_some() { ready_since.flatten().map(written) } else { entry.since },
                 new_boot,
                 ..entry
             }
         }
-        At::Verify(Verify { boot, ready_since, deadline, machine_id, control_plane }) => NodeStatus {
+        At::Verify(Verify { boot, ready_since, deadline }) => NodeStatus {
             step: Some(Step::Verify),
             new_boot: Some(boot),
             since: ready_since.map(written),
             deadline: Some(written(deadline)),
-            machine_id,
-            control_plane: control_plane.then_some(true),
             ..entry
         },
     }
@@ -253,29 +248,19 @@ mod tests {
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
         let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), ..Found::default() };
         let (job, given_up) = (Some(job), Some(given_up));
-        State::Working(Box::new(Working { at, job, waiter, given_up, ..Working::claims(None, found) }))
+        let machine = Machine { id: Some("m1".into()), control_plane: true };
+        let claims = Working::claims(machine, None, found);
+        State::Working(Box::new(Working { at, job, waiter, given_up, ..claims }))
     }
 
     fn reboot(seen: Option<NewBoot>) -> Reboot {
-        Reboot {
-            left: Some("b1".into()),
-            deadline: at(900),
-            machine_id: Some("m1".into()),
-            control_plane: true,
-            seen,
-        }
+        Reboot { left: Some("b1".into()), deadline: at(900), seen }
     }
 
     #[test]
     fn what_is_written_is_read_again_in_every_state() {
         let boot = "b2".to_owned();
-        let verify = Verify {
-            boot: boot.clone(),
-            ready_since: Some(at(6)),
-            deadline: at(900),
-            machine_id: None,
-            control_plane: false,
-        };
+        let verify = Verify { boot: boot.clone(), ready_since: Some(at(6)), deadline: at(900) };
         let drain = Drain {
             started: at(0),
             deadline: Some(at(900)),

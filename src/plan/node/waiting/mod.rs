@@ -222,15 +222,12 @@ impl fmt::Display for Waiting {
         let text = match self {
             Self::NodeUnconfirmed => "checking whether the node still exists",
             Self::NodeDeleted { until } => {
-                return write!(
-                    f,
-                    "the Node object was deleted while the node reboots; it may come back until {until:.0}"
-                );
+                return write!(f, "the Node object was deleted; its machine may join again until {until:.0}");
             }
             Self::NodeUnreported { until } => {
                 return write!(
                     f,
-                    "the Node object was made again while the node reboots; its kubelet may report until {until:.0}"
+                    "the Node object was deleted and made again; its kubelet may report until {until:.0}"
                 );
             }
             Self::Ending { reason, open } => return write!(f, "{reason}; {open}"),

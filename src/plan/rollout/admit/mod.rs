@@ -23,7 +23,7 @@ use crate::{
         },
         node::{
             context::{Op, ends_untouched},
-            state::{Entry, Found, State, Working},
+            state::{Entry, Found, Machine, State, Working},
         },
         quorum,
         rollout::{
@@ -378,7 +378,7 @@ fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeS
     // operation is held to.
     let (target, before) = (entry.target.take(), entry.before.take());
     let found = Found { target, image: entry.image.take(), before, not_tried: None };
-    let work = Working::claims(entry.boot.take(), found);
+    let work = Working::claims(Machine::of(snapshot, view), entry.boot.take(), found);
     *entry = Entry {
         message: Some("being claimed".into()),
         since: Some(snapshot.now.into()),

@@ -28,6 +28,8 @@ impl Past<'_> {
             self.nodes.remove(&name);
             self.human.remove(&name);
             self.labelled(&name);
+            // Whoever drains it hears of that a moment later, and may have asked for another eviction by then.
+            self.drained.insert(name, self.at);
             return;
         }
         if change.kind == ChangeKind::Added {

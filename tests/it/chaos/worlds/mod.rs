@@ -66,7 +66,7 @@ pub enum Kind {
     StoreBack,
     /// Members of etcd that have no other role, and take part again only some time after their boot.
     EtcdMembers,
-    /// Kubelets that stop for a while, and leave their containers running.
+    /// Kubelets that stop for a while, and leave their containers running; some Nodes are deleted meanwhile.
     KubeletsStop,
     /// People who uncordon nodes that are in hand.
     Uncordoned,

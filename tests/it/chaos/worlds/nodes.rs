@@ -180,7 +180,8 @@ pub fn lose_sandboxes(world: &Arc<World>) {
     tokio::spawn(now_and_then(world.clone(), (1_000, 60_000), one));
 }
 
-/// Kubelets stop, and their containers do not.
+/// Kubelets stop, and their containers do not. Now and then somebody deletes the Node meanwhile, which the
+/// kubelet makes again when it starts.
 pub fn stop_kubelets(world: &Arc<World>) {
     let one = async |world: &World, node: &str| {
         if !world.nodes[node].boot().up {
@@ -188,6 +189,12 @@ pub fn stop_kubelets(world: &Arc<World>) {
         }
         world.note(|| format!("the kubelet of {node} stops"));
         world.nodes[node].stop_kubelet();
+        if world.chance(30) {
+            world.note(|| format!("somebody deletes {node}"));
+            let nodes: Api<NodeObject> = Api::all(world.client.clone());
+            // It may be gone already.
+            let _ = nodes.delete(node, &DeleteParams::default()).await;
+        }
         sleep(world.time(5_000, 120_000)).await;
         world.note(|| format!("the kubelet of {node} starts"));
         world.nodes[node].start_kubelet().await;

@@ -8,6 +8,7 @@
 mod arrivals;
 mod back;
 mod candidates;
+mod gone;
 mod in_order;
 mod members;
 
@@ -23,6 +24,7 @@ use self::{
     arrivals::Arrivals,
     back::Back,
     candidates::Candidates,
+    gone::Gone,
     in_order::{InOrder, sorted},
     members::Members,
 };
@@ -98,6 +100,7 @@ pub struct Sightings {
     arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
+    gone: Gone,
     members: Members,
     candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
@@ -139,6 +142,7 @@ impl Sightings {
                 _ => {}
             }
         }
+        self.gone.note(snapshot);
         self.members.note(&snapshot.nodes, now);
         self.candidates.note(snapshot);
     }

@@ -1,6 +1,8 @@
 //! A table for each step that has no test of its own beside it: what stands in the status, what the cluster
 //! shows, and what the step comes to.
 
+mod remade;
+
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
