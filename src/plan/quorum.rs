@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// How long a control-plane node must have been Ready before another one goes away, if nothing tells of its
-/// etcd.
-const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// How long a node that was away must have been Ready before another one goes away in its place: one that
+/// holds a slot, and a control-plane node if nothing tells of its etcd.
+pub const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// The same after we saw it turn Ready, if something does tell: right after a boot, what is told may be older
 /// than the boot.
 const SETTLED: SignedDuration = SignedDuration::from_secs(10);

@@ -6,6 +6,8 @@ use std::{
     fmt,
 };
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
 use crate::{
     api::nodeop::{NodeStatus, Phase},
     plan::{model::snapshot::NodeView, node::context::Op, release::Unreleased},
@@ -56,6 +58,12 @@ pub enum OutOfService {
     NotReady(String),
     /// It was done.
     WentDown(String),
+    /// It was out of service, and is Ready since then only.
+    ReadySince {
+        node: String,
+        since: Timestamp,
+        waited: SignedDuration,
+    },
     /// It looks well; a live read decides.
     Unconfirmed(String),
     /// An earlier run, or another upgrade, failed on it, and it is still cordoned.
@@ -73,6 +81,11 @@ impl fmt::Display for OutOfService {
             }
             Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
             Self::WentDown(node) => write!(f, "node {node} was done, and is not Ready since"),
+            Self::ReadySince { node, since, waited } => write!(
+                f,
+                "node {node} is Ready since {since:.0} only; its slot is free once it has been so for {} s",
+                waited.as_secs()
+            ),
             Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
             Self::LeftBefore { node, op } => write!(
                 f,

@@ -3,7 +3,8 @@
 //!
 //! A node that failed is down as people count: cordoned, or not Ready. If its slot were free, one bad image
 //! would take one node after the other. So it holds its slot until somebody has put it back into service, or
-//! has deleted it; also in the next run of its upgrade ([`left_over`]).
+//! has deleted it; also in the next run of its upgrade ([`left_over`]). A node that was away is back in
+//! service once it has been Ready for a while, as we saw it.
 //!
 //! So does one that was done and is not Ready soon after: that may well be what was done to it, as with an
 //! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
@@ -24,6 +25,7 @@ use crate::{
             time::later,
             why::{WaitReason, Why},
         },
+        quorum::READY_FOR,
         release::Unreleased,
         rollout::{
             context::{Rollout, RolloutContext},
@@ -114,12 +116,28 @@ impl Pass<'_> {
         if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
             return self.hold(name, why);
         }
+        if let Some(why) = node.and_then(|node| self.settles(node)) {
+            return self.hold(name, why);
+        }
         if self.ctx.snapshot.answer(&question).is_some() {
             entry.holds_slot = None;
             return;
         }
         self.ask(question);
         self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
+    }
+
+    /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
+    /// of a node that flaps shows no more than the cache.
+    fn settles(&mut self, node: &NodeView) -> Option<OutOfService> {
+        let waited = self.ctx.op.intent.min_ready.max(READY_FOR);
+        let since = self.ctx.snapshot.ready_since(node)?;
+        let until = later(since, waited);
+        if self.ctx.snapshot.now >= until {
+            return None;
+        }
+        self.effects.add(Effects::wake_at(until));
+        Some(OutOfService::ReadySince { node: node.name.clone(), since, waited })
     }
 
     /// A node that is not Ready. If it was done lately, or failed with a reboot that may yet have come, it

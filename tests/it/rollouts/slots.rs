@@ -1,6 +1,6 @@
 //! How many nodes may be down: failed ones that are out of service count, until they are back.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 use kairos_operator::{
     api::{names, nodeop::Phase},
     plan::model::{id::OpRef, kept_cordon::KeptCordon},
@@ -49,6 +49,7 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&status.conditions, "Reconciling"), "True/NodesOutOfService");
     assert!(cluster.why("op", "n1").contains("uncordon"), "the final entry has a reason as well");
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
+    cluster.wait(60);
     cluster.node("n1", |node| node.unschedulable = false);
     cluster.settle();
     assert_eq!(cluster.running("op"), ["n2"]);
@@ -136,12 +137,40 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     assert_eq!(cluster.running("op"), [""; 0]);
     cluster.node("n1", |node| node.ready = true);
     cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0], "it may go down again");
+    cluster.wait(60);
+    cluster.settle();
     assert_eq!(cluster.running("op"), ["n2"]);
     // Later it is none of the operation's doing.
     cluster.wait(86_400);
     cluster.node("n1", |node| node.ready = false);
     cluster.settle();
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
+}
+
+/// One report of a kubelet is no recovery: the link of a node may flap.
+#[test]
+fn the_slot_of_a_node_that_was_away_is_free_once_it_has_been_ready_for_a_while() {
+    for (min_ready, waits) in [(0, 60), (10, 60), (120, 120)] {
+        let mut cluster = one_failed(json!({"uncordonOnFailure": true, "minReadySeconds": min_ready}), true);
+        cluster.node("n1", |node| node.ready = false);
+        cluster.settle();
+        for is_back in [false, false, true] {
+            cluster.node("n1", |node| node.ready = true);
+            let until = cluster.later(waits);
+            let out = cluster.settle();
+            assert_eq!(out.wake_at, Some(until), "{min_ready}");
+            let why = format!("waiting: node n1 is Ready since {:.0} only; ", cluster.s.now);
+            assert_eq!(cluster.says("op", "n2")[..41], why[..41], "{}", cluster.says("op", "n2"));
+            cluster.s.now = until - SignedDuration::from_secs(1);
+            cluster.settle();
+            assert_eq!(cluster.running("op"), [""; 0], "{min_ready}");
+            cluster.s.now = until;
+            cluster.node("n1", |node| node.ready = is_back);
+            cluster.settle();
+            assert_eq!(cluster.running("op").is_empty(), !is_back, "{min_ready}: {}", cluster.message("op"));
+        }
+    }
 }
 
 /// Its waiter may have asked for the reboot before it was ended, and the node was given back.

@@ -63,6 +63,11 @@ impl Members {
         self.0.as_ref()?.get(name)
     }
 
+    /// When a member was seen to turn Ready in its present boot.
+    pub(super) fn ready_since(&self, name: &str) -> Option<Timestamp> {
+        self.get(name)?.since
+    }
+
     fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
         self.0.iter().flatten()
     }
@@ -125,13 +130,6 @@ impl Snapshot {
         let known = self.sightings.members.iter();
         let gone = known.filter(|(name, _)| !self.nodes.contains_key(*name));
         gone.map(|(name, member)| (name.as_str(), member.gone.unwrap_or(self.now)))
-    }
-
-    /// Since when a member of the control plane has been Ready in its present boot, as far as we saw it: at the
-    /// latest since we lead, if it was Ready by then. Nothing for a node that is not Ready.
-    pub fn ready_since(&self, node: &NodeView) -> Option<Timestamp> {
-        let seen = self.sightings.members.get(&node.name).and_then(|member| member.since);
-        node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
     }
 }
 

@@ -6,6 +6,7 @@
 //! too early.
 
 mod arrivals;
+mod back;
 mod candidates;
 mod in_order;
 mod members;
@@ -20,6 +21,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use self::{
     arrivals::Arrivals,
+    back::Back,
     candidates::Candidates,
     in_order::{InOrder, sorted},
     members::Members,
@@ -79,6 +81,8 @@ pub struct Sightings {
     checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Nodes that have a slot, were away, and are Ready again.
+    back: Back,
     /// Nodes of which it cannot be read yet what they run, by UID.
     joining: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
@@ -114,6 +118,7 @@ impl Sightings {
             self.note_pods(snapshot);
         }
         self.noted = noted;
+        self.note_back(snapshot);
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
         renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
