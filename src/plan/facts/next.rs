@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The pause after the first failure. It doubles with each further one.
+/// The pause after the first failure. It doubles with each further one, unless an upgrade waits for the node.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 /// How often the pause doubles at most.
 const DOUBLINGS: i32 = 7;
@@ -99,7 +99,10 @@ fn unread<'a>(now: Timestamp, node: &NodeView, newest: &Reader<'a>, waited_for: 
             ("it did not end in time".into(), ended)
         }
     };
-    let pause = BACKOFF * 2i32.pow(u32::try_from(pod.attempt.clamp(0, DOUBLINGS)).unwrap_or(0));
+    // What failed while its network was not there says nothing about reading it now, and a step has an end of
+    // its own, so that no pause has to grow.
+    let doublings = if waited_for { 0 } else { pod.attempt.clamp(0, DOUBLINGS) };
+    let pause = BACKOFF * 2i32.pow(u32::try_from(doublings).unwrap_or(0));
     let until = later(seen, pause);
     if now < until {
         return Planned::from(Next::Pause { pause, why }).with(ended).with(Effects::wake_at(until));

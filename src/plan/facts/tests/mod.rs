@@ -1,5 +1,7 @@
 //! Whose facts are read, one node after the other and in spite of nodes that went away.
 
+mod waited_for;
+
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -288,31 +290,6 @@ fn hands_off_means_no_pod_unless_an_upgrade_waits_for_the_proof() {
         made(&plan_of(&[away], vec![], 0, &["n2"])),
         [("n2", 0)],
         "one that has just booted soon does"
-    );
-}
-
-#[test]
-fn an_upgrade_waits_for_a_node_from_its_new_boot_on() {
-    let away = NodeView { ready: false, ..node("n1") };
-    let read = |entry: serde_json::Value, spec: serde_json::Value| {
-        let mut snapshot = world(std::slice::from_ref(&away), vec![], 1, &[]);
-        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "up", "namespace": "ns", "uid": "u"},
-            "spec": spec, "status": {"phase": "Running", "nodeStatuses": {"n1": entry}}});
-        snapshot.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
-        made(&sweep(&snapshot)).len() == 1
-    };
-    let upgrade = || json!({"image": "i", "upgrade": {}});
-    assert!(read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), upgrade()));
-    assert!(read(json!({"phase": "Running", "step": "Verify"}), upgrade()));
-    assert!(
-        !read(json!({"phase": "Running", "step": "Reboot", "boot": "b1"}), upgrade()),
-        "it has not rebooted yet"
-    );
-    assert!(!read(json!({"phase": "Running", "step": "Job"}), upgrade()));
-    assert!(!read(json!({"phase": "Completed", "boot": "b0"}), upgrade()), "it is over");
-    assert!(
-        !read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), json!({"command": ["true"]})),
-        "nothing is to be proved"
     );
 }
 
