@@ -126,6 +126,10 @@ pub const KEEPS_FROM_SCALE_DOWN: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true"),
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
+/// Keys of the taints by which they say that they remove a node: Cluster Autoscaler, and Karpenter since its
+/// version 1 and before. The Node itself is deleted minutes later, and the taint is taken off if it is not.
+pub const REMOVES_NODE: [&str; 3] =
+    ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 /// Node label by which load balancers outside the cluster leave a node: those of cloud controllers, and
 /// MetalLB. Whatever its value is, it is there or not.
 pub const NOT_BALANCED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";

@@ -55,6 +55,9 @@ pub struct Node {
 #[serde(default)]
 pub struct NodeSpec {
     pub unschedulable: Option<bool>,
+    /// A taint says that an autoscaler removes the machine. Of all taints that is kept.
+    #[serde(rename = "taints", deserialize_with = "is_being_removed")]
+    pub is_being_removed: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -94,6 +97,39 @@ pub struct NodeSystemInfo {
     pub architecture: String,
     #[serde(deserialize_with = "short::<_, MAX_ID>")]
     pub kubelet_version: String,
+}
+
+impl Node {
+    /// Whether it is being deleted, or its machine is about to be removed: an autoscaler drains it first, and
+    /// its Node is deleted minutes later.
+    pub fn is_on_its_way_out(&self) -> bool {
+        let is_being_removed = self.spec.as_ref().is_some_and(|spec| spec.is_being_removed);
+        self.metadata.deletion_timestamp.is_some() || is_being_removed
+    }
+}
+
+/// A taint, of which nothing but the key says anything to us.
+#[derive(Deserialize)]
+struct Taint {
+    #[serde(default, deserialize_with = "short::<_, MAX_SAID>")]
+    key: String,
+}
+
+/// Whether a taint is one of an autoscaler that removes the machine. However many taints there are, each takes
+/// a byte.
+#[derive(Deserialize)]
+#[serde(from = "Taint")]
+struct Removes(bool);
+
+impl From<Taint> for Removes {
+    fn from(taint: Taint) -> Self {
+        Self(names::REMOVES_NODE.contains(&taint.key.as_str()))
+    }
+}
+
+fn is_being_removed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let taints = Option::<Vec<Removes>>::deserialize(deserializer)?;
+    Ok(taints.into_iter().flatten().any(|taint| taint.0))
 }
 
 /// The first condition of each type that is looked at.
@@ -137,7 +173,7 @@ read_as!(Node, core::Node);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -171,6 +207,29 @@ mod tests {
         assert_eq!(status.volumes_attached.map(|volumes| volumes.len()), Some(1));
     }
 
+    /// Autoscalers say by a taint that they remove a machine, minutes before its Node is deleted, if it ever is
+    /// by them.
+    #[test]
+    fn a_node_is_on_its_way_out_once_it_is_deleted_or_an_autoscaler_says_so() {
+        let is_leaving = |deleted: bool, taints: Value| {
+            let meta = json!({"name": "n1", "deletionTimestamp": deleted.then_some("2026-05-28T20:26:40Z")});
+            let object = json!({"metadata": meta, "spec": {"taints": taints}});
+            serde_json::from_value::<Node>(object).unwrap().is_on_its_way_out()
+        };
+        let taint = |key: &str| json!({"key": key, "effect": "NoSchedule", "value": "1780000000"});
+        for key in ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"] {
+            assert!(is_leaving(false, json!([taint("a"), taint(key)])), "{key}");
+        }
+        let others =
+            [taint("node.kubernetes.io/unschedulable"), taint("DeletionCandidateOfClusterAutoscaler")];
+        for taints in [json!(null), json!([]), json!(others), json!([{"effect": "NoExecute"}])] {
+            assert!(!is_leaving(false, taints.clone()) && is_leaving(true, taints.clone()), "{taints}");
+        }
+        let many = (0..20_000).map(|number| taint(&format!("a{number}")));
+        let last = taint("ToBeDeletedByClusterAutoscaler");
+        assert!(is_leaving(false, many.chain([last]).collect()));
+    }
+
     /// A node that has just joined, and one of which a field is there and null.
     #[test]
     fn what_is_not_there_is_not_asked_for() {
@@ -187,7 +246,7 @@ mod tests {
     #[test]
     fn of_a_node_of_megabytes_some_kilobytes_are_kept_and_what_decides_about_it_is_among_them() {
         let long = "x".repeat(200_000);
-        let mut labels: serde_json::Map<String, serde_json::Value> =
+        let mut labels: serde_json::Map<String, Value> =
             (0..20_000).map(|number| (format!("a{number:06}"), "".into())).collect();
         labels.insert("node-role.kubernetes.io/control-plane".into(), "".into());
         labels.insert("node-restriction.kubernetes.io/zone".into(), "safe".into());
@@ -240,7 +299,7 @@ mod tests {
     /// What feature discovery and the distributions set is far less than the bound.
     #[test]
     fn five_hundred_labels_with_long_names_are_all_kept() {
-        let labels: serde_json::Map<String, serde_json::Value> = (0..500)
+        let labels: serde_json::Map<String, Value> = (0..500)
             .map(|number| {
                 (
                     format!("feature.node.kubernetes.io/cpu-hardware_multithreading.{number:03}"),

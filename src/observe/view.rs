@@ -100,7 +100,7 @@ pub fn node(node: &Node) -> NodeView {
         volumes_attached: status
             .and_then(|status| status.volumes_attached.as_ref())
             .is_some_and(|volumes| !volumes.is_empty()),
-        deleting: meta.deletion_timestamp.is_some(),
+        deleting: node.is_on_its_way_out(),
     }
 }
 

@@ -49,7 +49,8 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<Next<'a>> 
     let known = node.says_its_facts();
     let waited_for = !known && reading.is_waited_for(node);
     let kept_off = labels::hands_off(node) && !waited_for;
-    let wanted = !known && !node.deleting && !kept_off && node.is_linux();
+    let stays = !node.deleting || waited_for;
+    let wanted = !known && stays && !kept_off && node.is_linux();
     if !wanted || !node.tells_its_boot() {
         let ended = pods.iter().map(|reader| delete(reader.pod, "its facts are recorded, or not wanted"));
         return Planned {

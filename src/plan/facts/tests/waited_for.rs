@@ -41,3 +41,12 @@ fn a_node_that_an_upgrade_waits_for_is_read_again_after_the_shortest_pause_howev
         assert_eq!(others, usize::from(attempt == 0), "nobody waits for it");
     }
 }
+
+/// An autoscaler has chosen it while it was away. Nothing of a node in progress is decided by that.
+#[test]
+fn a_node_on_its_way_out_is_read_if_an_upgrade_waits_for_it() {
+    let node = NodeView { deleting: true, ..node("n1") };
+    let nodes = std::slice::from_ref(&node);
+    assert_eq!(made(&plan_of(nodes, vec![], 0, &["n1"])), [("n1", 0)]);
+    assert!(made(&plan_of(nodes, vec![], 0, &[])).is_empty());
+}

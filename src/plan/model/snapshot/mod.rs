@@ -147,6 +147,8 @@ pub struct NodeView {
     pub etcd_said: String,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
+    /// It is being deleted, or an autoscaler says that it removes the machine. Nothing is begun on it; what is
+    /// in progress goes on.
     pub deleting: bool,
 }
 
