@@ -77,6 +77,7 @@ impl Bound for OfNode {
             names::BOOT_STATE_OF,
             names::AUTOSCALER_HINTS,
             names::NOT_BALANCED,
+            names::NOT_REMEDIATED,
             names::OS_LABEL,
         ];
         let pairs = [

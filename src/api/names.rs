@@ -135,6 +135,12 @@ pub const REMOVES_NODE: [&str; 3] =
 pub const NOT_BALANCED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The value that we give it.
 pub const NOT_BALANCED_VALUE: &str = "true";
+/// Node label by which what heals nodes (medik8s' NodeHealthCheck, Self Node Remediation and Fence Agents)
+/// leaves a node that is in maintenance. A machine that boots for long is none to be
+/// power-cycled.
+pub const NOT_REMEDIATED: &str = "remediation.medik8s.io/exclude-from-remediation";
+/// The value that counts.
+pub const NOT_REMEDIATED_VALUE: &str = "true";
 /// Node annotation: which NodeOp has set any of those, and what stood there before.
 pub const AUTOSCALER_HINTS: &str = "operator.kairos.io/autoscaler-hints";
 /// Annotation on Jobs and pods: the full node name (the label may be cut).

@@ -47,8 +47,8 @@ const EVENTS: &str = "events.k8s.io";
 /// [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
-        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers and load balancers are asked, labels with what \
-         a node runs. An admission policy lets it change nothing else there.",
+        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers, load balancers and remediators are asked, labels \
+         with what a node runs. An admission policy lets it change nothing else there.",
         CORE,
         &["nodes"],
         &["get", "list", "watch", "patch"],

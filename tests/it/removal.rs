@@ -37,11 +37,12 @@ fn run(cluster: &Cluster, tools: &str, script: &str) -> String {
 
 const AUTOSCALER: &str = names::KEEPS_FROM_SCALE_DOWN[0].0;
 const KARPENTER: &str = names::KEEPS_FROM_SCALE_DOWN[1].0;
+const LABELS: [&str; 2] = [names::NOT_BALANCED, names::NOT_REMEDIATED];
 
 /// What an operation leaves on a node, or a person does.
-fn marks(unschedulable: bool, annotations: &[(&str, &str)], labelled: bool) -> Value {
+fn marks(unschedulable: bool, annotations: &[(&str, &str)], labels: &[&str]) -> Value {
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
-    let labels = json!({names::NOT_BALANCED: labelled.then_some(names::NOT_BALANCED_VALUE)});
+    let labels: BTreeMap<_, _> = labels.iter().map(|name| (*name, "true")).collect();
     json!({"metadata": {"annotations": annotations, "labels": labels}, "spec": {"unschedulable": unschedulable}})
 }
 
@@ -63,7 +64,7 @@ fn stand(cluster: &Cluster, node: &str) -> (bool, Vec<&'static str>) {
     ];
     let mut stand: Vec<&str> =
         annotations.into_iter().filter(|name| node["metadata"]["annotations"][name].is_string()).collect();
-    stand.extend(Some(names::NOT_BALANCED).filter(|name| node["metadata"]["labels"][name].is_string()));
+    stand.extend(LABELS.into_iter().filter(|name| node["metadata"]["labels"][name].is_string()));
     (node["spec"]["unschedulable"] == true, stand)
 }
 
@@ -100,7 +101,8 @@ async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_
         let before: BTreeMap<_, _> = names.iter().map(|name| (*name, Value::Null)).collect();
         json!({"by": "default/op@u", "before": before}).to_string()
     };
-    let (all, label) = (hints(&[AUTOSCALER, KARPENTER, names::NOT_BALANCED]), hints(&[names::NOT_BALANCED]));
+    let all = hints(&[AUTOSCALER, KARPENTER, names::NOT_BALANCED, names::NOT_REMEDIATED]);
+    let label = hints(&[names::NOT_BALANCED]);
     let (op, failed) = ("default/op@u", "default/op@u!failed!deleted");
     // In progress.
     let held = [
@@ -111,15 +113,15 @@ async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_
         (KARPENTER, "true"),
         (names::RELEASE, "v3.4.2"),
     ];
-    mark(&cluster, "n1", &marks(true, &held, true)).await;
+    mark(&cluster, "n1", &marks(true, &held, &LABELS)).await;
     // A person's own.
-    let own = marks(true, &[(AUTOSCALER, "true"), (names::RELEASE, "v3.4.2")], true);
+    let own = marks(true, &[(AUTOSCALER, "true"), (names::RELEASE, "v3.4.2")], &LABELS);
     mark(&cluster, "n2", &own).await;
     // Failed, and given back. One of them was never taken out of load balancers; a person has asked
     // autoscalers to leave it.
     let out = [(names::CORDONED_BY, failed), (names::AUTOSCALER_HINTS, &label)];
-    mark(&cluster, "n3", &marks(true, &out, true)).await;
-    mark(&cluster, "n4", &marks(true, &[(names::CORDONED_BY, failed), (AUTOSCALER, "true")], false)).await;
+    mark(&cluster, "n3", &marks(true, &out, &LABELS[..1])).await;
+    mark(&cluster, "n4", &marks(true, &[(names::CORDONED_BY, failed), (AUTOSCALER, "true")], &[])).await;
 
     // What nodes say of operations; a person drains another one, and says so in the same words.
     say(&cluster, "n1", &format!("{op}: ")).await;
@@ -130,7 +132,7 @@ async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_
     // The NodeOps are another matter.
     let by_force = format!("set -euo pipefail\n{}", by_force.split_once("done\n").unwrap().1);
     run(&cluster, &tools, &by_force);
-    let n2 = (true, vec![AUTOSCALER, names::RELEASE, names::NOT_BALANCED]);
+    let n2 = (true, vec![AUTOSCALER, names::RELEASE, names::NOT_BALANCED, names::NOT_REMEDIATED]);
     assert_eq!(stand(&cluster, "n1"), (false, vec![names::RELEASE]));
     assert_eq!(stand(&cluster, "n2"), n2);
     assert_eq!(

@@ -1,9 +1,10 @@
-//! What a NodeOp asks of autoscalers and load balancers for a node that it has claimed, and what they had
-//! been told before.
+//! What a NodeOp asks of autoscalers, load balancers and remediators for a node that it has claimed, and what
+//! they had been told before.
 //!
 //! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]),
-//! load balancers a label ([`names::NOT_BALANCED`]). One that is left behind keeps the node from ever being
-//! removed, or from ever serving again; and one of somebody else that is taken away exposes it. So what stood
+//! load balancers a label ([`names::NOT_BALANCED`]), and so does what heals nodes ([`names::NOT_REMEDIATED`]).
+//! One that is left behind keeps the node from ever being removed, from ever serving again, or from ever being
+//! healed; and one of somebody else that is taken away exposes it. So what stood
 //! there stands in an annotation of ours, which outlives operator and NodeOp:
 //! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation or label>":"<value>"}}`, with `null` for none. It
 //! is named after autoscalers, who were the first.
@@ -21,9 +22,19 @@ pub struct Hints {
     pub before: BTreeMap<String, Option<String>>,
 }
 
-/// All that is ever asked: annotations of autoscalers, and the label of load balancers, each with its value.
+/// The labels among what is asked, of load balancers and of remediators, each with its value. Another's, with
+/// whatever value, is left as it is.
+pub const LABELS: [(&str, &str); 2] =
+    [(names::NOT_BALANCED, names::NOT_BALANCED_VALUE), (names::NOT_REMEDIATED, names::NOT_REMEDIATED_VALUE)];
+
+/// All that is ever asked: annotations of autoscalers, and those labels, each with its value.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    names::KEEPS_FROM_SCALE_DOWN.into_iter().chain([(names::NOT_BALANCED, names::NOT_BALANCED_VALUE)])
+    names::KEEPS_FROM_SCALE_DOWN.into_iter().chain(LABELS)
+}
+
+/// Whether it is asked by a label, and not by an annotation.
+pub fn is_label(name: &str) -> bool {
+    LABELS.iter().any(|(label, _)| *label == name)
 }
 
 impl Hints {
@@ -70,6 +81,7 @@ mod tests {
             (autoscaler.to_owned(), None),
             (karpenter.to_owned(), Some("false \"ü\"".to_owned())),
             (names::NOT_BALANCED.to_owned(), None),
+            (names::NOT_REMEDIATED.to_owned(), None),
         ];
         let hints = Hints { by: by.clone(), before: before.into() };
         assert_eq!(hints.to_string().parse(), Ok(hints));

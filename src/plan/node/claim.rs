@@ -292,6 +292,27 @@ mod tests {
         }
     }
 
+    /// A remediator would power-cycle a machine whose firmware takes minutes, in the first boot of its image.
+    #[test]
+    fn a_node_that_is_to_reboot_asks_remediators_to_leave_it_and_another_does_not() {
+        const REMEDIATION: &str = "remediation.medik8s.io/exclude-from-remediation";
+        let label = |node: &mut NodeView| drop(node.labels.insert(REMEDIATION.into(), "false".into()));
+        let as_it_is = |_: &mut NodeView| {};
+        for (reboots, node, asked) in
+            [(true, as_it_is as fn(&mut NodeView), true), (false, as_it_is, false), (true, label, false)]
+        {
+            let mut world = balanced(&[]).node(node);
+            world = world.op(|op| op.spec.reboot_on_success = Some(reboots));
+            let out = world.pass(0);
+            let claims = |action: &Action| match action {
+                Action::PatchNode { change, .. } => change.labels.get(REMEDIATION).cloned(),
+                _ => None,
+            };
+            let said: Vec<_> = out.actions.iter().filter_map(claims).collect();
+            assert_eq!(said, vec![Some("true".to_owned()); usize::from(asked)], "{reboots}");
+        }
+    }
+
     /// Both have recorded their intent by then, so whoever reads after the other sees it.
     #[test]
     fn of_two_nodes_that_are_taken_at_once_not_both_leave_load_balancers() {

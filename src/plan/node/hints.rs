@@ -1,5 +1,5 @@
-//! Asking autoscalers and load balancers to leave a node that is claimed, with the claim's own patch; and
-//! giving back what stood there, with the patch that gives back the claim.
+//! Asking autoscalers, load balancers and remediators to leave a node that is claimed, with the claim's own
+//! patch; and giving back what stood there, with the patch that gives back the claim.
 //!
 //! What somebody changed while we had the node is theirs and stays, and nothing is set a second time: a
 //! person who takes a hint off knows why.
@@ -13,7 +13,7 @@ use crate::{
     api::names,
     plan::model::{
         action::NodeChange,
-        hints::{Hints, all},
+        hints::{Hints, all, is_label},
         id::OpRef,
         snapshot::NodeView,
     },
@@ -25,17 +25,17 @@ const MAX_REMEMBERED: usize = 1024;
 
 /// What stands on a node in the place of a hint.
 fn stands<'a>(node: &'a NodeView, name: &str) -> Option<&'a String> {
-    if name == names::NOT_BALANCED { node.labels.get(name) } else { node.annotations.get(name) }
+    if is_label(name) { node.labels.get(name) } else { node.annotations.get(name) }
 }
 
 /// Has this stand in the place of a hint.
 fn put(change: &mut NodeChange, name: &str, value: Option<String>) {
-    let place = if name == names::NOT_BALANCED { &mut change.labels } else { &mut change.annotations };
+    let place = if is_label(name) { &mut change.labels } else { &mut change.annotations };
     place.insert(name.to_owned(), value);
 }
 
-/// Adds to a claim what asks autoscalers to leave the node, and load balancers if that is wanted.
-pub fn take(node: &NodeView, me: &OpRef, leaves_balancers: bool, claim: &mut NodeChange) {
+/// Adds to a claim what asks autoscalers to leave the node, and whoever reads those `labels` that are wanted.
+pub fn take(node: &NodeView, me: &OpRef, labels: &[&str], claim: &mut NodeChange) {
     if node.hints.as_ref().is_some_and(|hints| hints.by == *me) {
         return;
     }
@@ -45,8 +45,8 @@ pub fn take(node: &NodeView, me: &OpRef, leaves_balancers: bool, claim: &mut Nod
     let mut before = BTreeMap::new();
     for (name, asks) in all() {
         let stands = stands(node, name).map(String::as_str);
-        // Whatever its value is, a label of somebody else's does what ours would.
-        let wanted = name != names::NOT_BALANCED || leaves_balancers && stands.is_none();
+        // Whatever its value is, a label of somebody else's does what ours would, or is not to.
+        let wanted = !is_label(name) || labels.contains(&name) && stands.is_none();
         let was = left.get(name).cloned().unwrap_or_else(|| stands.map(str::to_owned));
         let is_bearable = was.as_ref().is_none_or(|was| was.len() <= MAX_REMEMBERED);
         if was.as_deref() != Some(asks) && is_bearable && (wanted || left.contains_key(name)) {
@@ -141,8 +141,13 @@ mod tests {
     }
 
     fn taken_off(node: NodeView, me: &OpRef, leaves_balancers: bool) -> NodeView {
+        let labels = [names::NOT_BALANCED];
+        asked(node, me, if leaves_balancers { &labels } else { &[] })
+    }
+
+    fn asked(node: NodeView, me: &OpRef, labels: &[&str]) -> NodeView {
         let mut change = NodeChange::default();
-        take(&node, me, leaves_balancers, &mut change);
+        take(&node, me, labels, &mut change);
         changed(node, change)
     }
 
@@ -215,6 +220,26 @@ mod tests {
         let removed = NodeView { labels: <_>::default(), ..held };
         assert_eq!(taken_off(removed.clone(), &me, true), removed, "nor is it set again");
         assert_eq!(given(removed, &me), node(&[]));
+    }
+
+    /// Somebody may have said for good that it is not to be healed, and what failed may need just that.
+    #[test]
+    fn remediators_leave_a_node_until_it_is_given_back_also_if_it_failed() {
+        let me = op("u");
+        let labels = [names::NOT_REMEDIATED, names::NOT_BALANCED];
+        let held = NodeView { unschedulable: true, ..asked(node(&[]), &me, &labels) };
+        let says = |node: &NodeView, name: &str| node.labels.get(name).cloned();
+        assert_eq!(says(&held, names::NOT_REMEDIATED).as_deref(), Some("true"));
+        let kept = Some(Box::new(KeptCordon { by: me.clone(), deleted: false }));
+        let failed = given_with(held.clone(), &me, NodeChange { kept_cordon: kept, ..NodeChange::default() });
+        assert_eq!(labels.map(|name| says(&failed, name).is_some()), [false, true]);
+        assert!(failed.is_kept_off(), "{failed:?}");
+        for value in ["", "false", "true"] {
+            let theirs = [(names::NOT_REMEDIATED.to_owned(), value.to_owned())];
+            let before = NodeView { labels: theirs.into(), ..node(&[]) };
+            assert_eq!(given(asked(before.clone(), &me, &labels[..1]), &me), before);
+        }
+        assert_eq!(given(held, &me), NodeView { unschedulable: true, ..node(&[]) });
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! Holding a node that was taken, until it reboots: its claim and its cordon are set again if somebody else
 //! removed them. And a control-plane node that was taken waits if another one has gone away since.
 
-use crate::plan::{
-    attempts,
-    model::{
-        action::{Action, NodeChange},
-        effects::Planned,
-        failing,
-        question::Question,
+use crate::{
+    api::names,
+    plan::{
+        attempts,
+        model::{
+            action::{Action, NodeChange},
+            effects::Planned,
+            failing,
+            question::Question,
+        },
+        node::{
+            context::{Decision, NodeContext},
+            cordon::{self, Take},
+            failure::Failure,
+            hints,
+            waiting::Waiting,
+        },
+        quorum,
     },
-    node::{
-        context::{Decision, NodeContext},
-        cordon::{self, Take},
-        failure::Failure,
-        hints,
-        waiting::Waiting,
-    },
-    quorum,
 };
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set
@@ -58,8 +61,8 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
 ///
-/// With its claim the node says which run tries it, and asks autoscalers to leave it, and load balancers if
-/// that is wanted.
+/// With its claim the node says which run tries it, and asks autoscalers to leave it, load balancers if that
+/// is wanted, and remediators if it is to reboot.
 pub fn take(
     ctx: &NodeContext<'_>,
     mut change: NodeChange,
@@ -72,7 +75,10 @@ pub fn take(
         return Waiting::StillOurs.with(question);
     }
     if change.claimed_by.is_some() {
-        hints::take(ctx.node, &ctx.op.id, leaves_balancers, &mut change);
+        // What heals nodes would take one that boots for long for a broken one.
+        let wanted = [(leaves_balancers, names::NOT_BALANCED), (ctx.op.intent.reboot, names::NOT_REMEDIATED)];
+        let labels: Vec<&str> = wanted.into_iter().filter_map(|(is, label)| is.then_some(label)).collect();
+        hints::take(ctx.node, &ctx.op.id, &labels, &mut change);
         change.annotations.extend(attempts::record(&ctx.op.object, ctx.node, None));
     }
     why.with(Action::patch_node(ctx.node, change))

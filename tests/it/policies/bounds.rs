@@ -330,8 +330,13 @@ fn of_a_nodes_status_it_changes_what_is_said_of_operations_and_nothing_else() {
 /// What it may do to a node is what it does: whoever may label nodes and take taints off moves workload as he
 /// likes.
 #[test]
-fn of_a_node_it_changes_its_own_marks_and_the_label_of_load_balancers_and_nothing_else() {
-    let (label, autoscaler) = (names::NOT_BALANCED, names::KEEPS_FROM_SCALE_DOWN[0].0);
+fn of_a_node_it_changes_its_own_marks_and_the_labels_of_load_balancers_and_remediators_and_nothing_else() {
+    of_a_node_it_changes_its_own_marks_and(names::NOT_BALANCED);
+    of_a_node_it_changes_its_own_marks_and(names::NOT_REMEDIATED);
+}
+
+fn of_a_node_it_changes_its_own_marks_and(label: &str) {
+    let autoscaler = names::KEEPS_FROM_SCALE_DOWN[0].0;
     let taints = json!([{"key": "dedicated", "effect": "NoSchedule"}]);
     let node = json!({"metadata": {"name": "n1", "labels": {"a": "b"}, "annotations": {"c": "d"}},
         "spec": {"taints": taints, "providerID": "p"}, "status": {}});

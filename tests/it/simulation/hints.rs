@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kairos_operator::{
     api::names,
-    plan::model::{action::NodeChange, intent::Intent, snapshot::NodeView},
+    plan::model::{action::NodeChange, hints, intent::Intent, snapshot::NodeView},
 };
 
 use super::world::World;
@@ -28,11 +28,12 @@ pub fn label(node: &str) -> Option<(String, String)> {
 
 /// What of a node autoscalers and load balancers read, and ours about it, once it is changed.
 pub fn apply(node: &mut NodeView, change: &NodeChange) {
-    if let Some(value) = change.labels.get(names::NOT_BALANCED) {
+    let labels = change.labels.iter().filter(|(name, _)| hints::is_label(name));
+    for (name, value) in labels {
         let mut labels: BTreeMap<String, String> = (*node.labels).clone();
         match value {
-            Some(value) => drop(labels.insert(names::NOT_BALANCED.into(), value.clone())),
-            None => drop(labels.remove(names::NOT_BALANCED)),
+            Some(value) => drop(labels.insert(name.clone(), value.clone())),
+            None => drop(labels.remove(name)),
         }
         node.labels = labels.into();
     }
@@ -54,6 +55,15 @@ impl World {
         let Some(node) = self.nodes.get(&super::world::node_key(name)) else { return };
         let asks = names::KEEPS_FROM_SCALE_DOWN;
         let asked = asks.iter().all(|(hint, yes)| node.annotations.get(*hint).is_some_and(|it| it == yes));
+        let healed = !node.labels.contains_key(names::NOT_REMEDIATED);
+        let reboots = node
+            .claimed_by
+            .as_ref()
+            .is_some_and(|of| self.op_of(&of.uid).is_some_and(|op| Intent::of(&op).reboot));
+        if node.claimed_by.is_none() && !healed || reboots && healed {
+            self.broken(format!("{name}, claimed by {:?}, is healed: {healed}", node.claimed_by));
+            return;
+        }
         if node.claimed_by.is_some() != asked {
             self.broken(format!(
                 "{name}, claimed by {:?}, tells autoscalers {:?}",

@@ -44,6 +44,11 @@ impl Past<'_> {
         if text.is_some() && !kept && hints.as_ref().map(|hints| &hints.by.uid) != claim.as_ref() {
             self.broken(format!("{node} has hints of {text:?} and a claim of {claim:?}"));
         }
+        // Nobody else says anything to remediators here.
+        let left = after["metadata"]["labels"][names::NOT_REMEDIATED].is_string();
+        if left != hints.as_ref().is_some_and(|hints| hints.has(names::NOT_REMEDIATED)) {
+            self.broken(format!("{node} has hints of {text:?}, and remediators leave it: {left}"));
+        }
         let claimed = change.before.as_ref().is_some_and(|before| owner(before, CLAIMED_BY).is_none());
         for (name, asks) in names::KEEPS_FROM_SCALE_DOWN {
             let stands = annotation(after, name);
