@@ -5,6 +5,9 @@
 //! upgrade it is written, too, before it is said that a node failed untouched: else the next round would try
 //! it, and fail, and so on for ever.
 //!
+//! A preflight that could not run has found nothing out, and has done nothing: a registry may be down for a
+//! night, or a token have expired. That is no attempt, and the run leaves the node for [`LEAVES_FOR`].
+//!
 //! When a run was done with a node stands there, too: one that goes down soon after may well do so because of
 //! what was done to it, as with an image that comes up and does not stay so, and that is known to whoever
 //! looks at the node, also when the run is over.
@@ -12,7 +15,13 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{attempts::Attempts, names, nodeop::NodeOp, owner, run::Run},
+    api::{
+        attempts::{Attempts, End},
+        names,
+        nodeop::NodeOp,
+        owner,
+        run::Run,
+    },
     plan::model::{
         action::{Action, NodeChange},
         snapshot::NodeView,
@@ -23,14 +32,29 @@ use crate::{
 /// How long after it was done a node that is not Ready any more is taken to be so because of that.
 pub const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
+/// How long a run leaves a node whose preflight could not run. Each try may pull gigabytes, and keeps a round
+/// from its end.
+const LEAVES_FOR: SignedDuration = SignedDuration::from_hours(1);
+
 /// Whether a run has had its attempt at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     None,
     Had,
+    /// It came to nothing, and there is another one, then.
+    NotBefore(Timestamp),
     /// What stands there is not of our making. It counts as one: a node that is tried again and again is worse
     /// than one that somebody has to look at.
     Unreadable,
+}
+
+impl Attempt {
+    /// Until when the run leaves the node, if that is still to come. What lies further ahead was written by a
+    /// clock that was wrong.
+    pub fn waits_until(self, now: Timestamp) -> Option<Timestamp> {
+        let Self::NotBefore(at) = self else { return None };
+        (now < at && at <= later(now, LEAVES_FOR)).then_some(at)
+    }
 }
 
 /// What stands on a node of a run.
@@ -38,15 +62,18 @@ pub fn of(node: &NodeView, uid: &str, generation: i64) -> Attempt {
     match node.annotations.get(names::ATTEMPTED).map(|text| Attempts::read(text)) {
         None => Attempt::None,
         Some(None) => Attempt::Unreadable,
-        Some(Some(all)) if all.of(uid).is_some_and(|of| of >= generation) => Attempt::Had,
-        Some(Some(_)) => Attempt::None,
+        Some(Some(all)) => match all.of(uid).filter(|(of, _)| *of >= generation) {
+            None => Attempt::None,
+            Some((_, End::NotBefore(at))) => Attempt::NotBefore(at),
+            Some((_, End::Open | End::Well(_))) => Attempt::Had,
+        },
     }
 }
 
 /// Whether any run of the upgrade has tried the node; nothing if no upgrade has, as far as the node says.
 pub fn has_tried(node: &NodeView, uid: &str) -> Option<bool> {
     let is_said = node.annotations.contains_key(names::ATTEMPTED);
-    is_said.then(|| of(node, uid, i64::MIN) == Attempt::Had)
+    is_said.then(|| matches!(of(node, uid, i64::MIN), Attempt::Had | Attempt::NotBefore(_)))
 }
 
 /// The upgrade and the run of a NodeOp, if an upgrade made it.
@@ -61,7 +88,8 @@ pub fn is_later_round(op: &NodeOp) -> bool {
 
 /// Whether an earlier round of the run, or this one, has had its attempt at the node.
 pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
-    run(op).is_some_and(|(uid, run)| run.round > 0 && of(node, uid, run.generation) != Attempt::None)
+    let is_one = |attempt: Attempt| matches!(attempt, Attempt::Had | Attempt::Unreadable);
+    run(op).is_some_and(|(uid, run)| run.round > 0 && is_one(of(node, uid, run.generation)))
 }
 
 /// Whether the node is not Ready, and went down soon after an upgrade was done with it.
@@ -80,19 +108,25 @@ fn read(node: &NodeView) -> Option<Attempts> {
 /// The annotation by which the node says that the NodeOp tries it, or that it was done with the node at that
 /// time and found it well.
 pub fn record(op: &NodeOp, node: &NodeView, done: Option<Timestamp>) -> Option<(String, Option<String>)> {
+    recorded(op, node, done.map_or(End::Open, End::Well))
+}
+
+fn recorded(op: &NodeOp, node: &NodeView, end: End) -> Option<(String, Option<String>)> {
     let (uid, run) = run(op)?;
-    let all = read(node).unwrap_or_default().with(uid, run.generation, done).to_string();
+    let all = read(node).unwrap_or_default().with(uid, run.generation, end).to_string();
     let is_new = node.annotations.get(names::ATTEMPTED) != Some(&all);
     is_new.then(|| (names::ATTEMPTED.to_owned(), Some(all)))
 }
 
-/// Says on a node that the NodeOp has tried it, if it does not say so.
-pub fn mark(op: &NodeOp, node: &NodeView) -> Option<Action> {
+/// Says on a node that the NodeOp has tried it, or that this came to nothing, if it does not say so.
+pub fn mark(op: &NodeOp, node: &NodeView, to_nothing: bool, now: Timestamp) -> Option<Action> {
     let (uid, run) = run(op)?;
-    if of(node, uid, run.generation) == Attempt::Had {
+    let said = of(node, uid, run.generation);
+    if said == Attempt::Had || to_nothing && said.waits_until(now).is_some() {
         return None;
     }
+    let end = if to_nothing { End::NotBefore(later(now, LEAVES_FOR)) } else { End::Open };
     let change =
-        NodeChange { annotations: record(op, node, None).into_iter().collect(), ..NodeChange::default() };
+        NodeChange { annotations: recorded(op, node, end).into_iter().collect(), ..NodeChange::default() };
     Some(Action::patch_node(node, change))
 }

@@ -18,6 +18,7 @@ use crate::{
         rollout::{
             context::{Rollout, RolloutContext},
             not_taken::NotTaken,
+            preflight,
         },
     },
 };
@@ -38,19 +39,21 @@ pub fn record(ctx: &RolloutContext<'_>, old: &NodeStatuses, mut rollout: Rollout
         (Phase::Running, Phase::Completed | Phase::Failed) => true,
         _ => false,
     };
-    let changed: Vec<(String, _)> = rollout
+    let changed: Vec<(String, _, bool)> = rollout
         .nodes
         .changes(old)
         .filter_map(|Change { name, old, new }| {
             let (before, now) = (old?, new?);
-            is_tried(before.phase, now.phase).then(|| (name.clone(), before.clone()))
+            let to_nothing = now.message.as_deref().is_some_and(preflight::came_to_nothing);
+            is_tried(before.phase, now.phase).then(|| (name.clone(), before.clone(), to_nothing))
         })
         .collect();
-    for (name, mut before) in changed {
+    for (name, mut before, to_nothing) in changed {
         let node = snapshot.nodes.get(&name);
         // Another machine that has joined under the name has not been tried.
         let is_it = |node: &&Arc<NodeView>| before.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
-        let mark = node.filter(is_it).and_then(|node| attempts::mark(&op.object, node));
+        let mark =
+            node.filter(is_it).and_then(|node| attempts::mark(&op.object, node, to_nothing, snapshot.now));
         let Some(mark) = mark.map(Effects::from) else { continue };
         let error = mark.keeps_failing(&snapshot.failures);
         let why = rollout.progress.failures.complete(NotTaken::Unrecorded.into(), error);

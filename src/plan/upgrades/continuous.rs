@@ -7,10 +7,11 @@
 //! ```
 //!
 //! A node is taken if the selector matches it, it is Ready and nobody holds it, what it runs in this boot is
-//! known and is another release, this run has not tried it, and no newer upgrade has to do with it. Nothing is
-//! taken after a run that failed under `stopOnFailure`, or that ended before it had taken all its nodes; nor
-//! while as many nodes as may be in progress at once were tried and are out of service since: an image that
-//! does not boot would take every node that an autoscaler adds, one after the other.
+//! known and is another release, this run has not tried it (or could not, an hour ago), and no newer upgrade
+//! has to do with it. Nothing is taken after a run that failed under `stopOnFailure`, or that ended before it
+//! had taken all its nodes; nor while as many nodes as may be in progress at once were tried and are out of
+//! service since: an image that does not boot would take every node that an autoscaler adds, one after the
+//! other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +31,7 @@ use crate::{
         attempts::{self, Attempt},
         conditions::{self, Moment, Standing},
         model::{
+            effects::{Effects, Planned},
             selector,
             snapshot::{NodeView, Snapshot, Standing as Class},
         },
@@ -62,6 +64,8 @@ enum Left {
     Newer(String),
     /// The record of what tried it was written by somebody else.
     Unreadable,
+    /// Its preflight could not run.
+    ToNothing,
 }
 
 /// A node that was tried, and runs another release than it should.
@@ -82,6 +86,8 @@ struct Nodes {
     ready: Vec<String>,
     /// Those that would be.
     left: BTreeMap<Left, Vec<String>>,
+    /// When the first of those may be taken whose preflight could not run.
+    next_try: Option<Timestamp>,
     /// Those that were tried and run another release.
     drifted: Vec<Drifted>,
     /// Those that were tried and are out of service.
@@ -96,9 +102,14 @@ pub fn comes_back(upgrade: &NodeOpUpgrade, op: &NodeOp) -> bool {
 }
 
 /// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next round
-/// takes.
-pub fn look(snapshot: &Snapshot, upgrade: &NodeOpUpgrade, status: &mut NodeOpUpgradeStatus) -> Vec<String> {
+/// takes, and looks again when the next one may be.
+pub fn look(
+    snapshot: &Snapshot,
+    upgrade: &NodeOpUpgrade,
+    status: &mut NodeOpUpgradeStatus,
+) -> Planned<Vec<String>> {
     let nodes = Nodes::of(snapshot, upgrade, status);
+    let wake = nodes.next_try.map(Effects::wake_at).unwrap_or_default();
     judge(snapshot, status, &nodes.drifted);
     let idle = idle(snapshot, upgrade, status, &nodes);
     let own = status.message.take().unwrap_or_default();
@@ -109,13 +120,14 @@ pub fn look(snapshot: &Snapshot, upgrade: &NodeOpUpgrade, status: &mut NodeOpUpg
         counts.current = if idle == Some(Idle::Paused) { "(paused)".into() } else { String::new() };
     }
     if idle.is_some() {
-        return Vec::new();
+        return Planned::from(Vec::new()).with(wake);
     }
     let room = limit(upgrade).map_or(usize::MAX, |limit| match nodes.out_of_service.len() {
         0 => usize::MAX,
         away => limit.saturating_sub(away),
     });
-    nodes.ready.into_iter().take(room.min(MAX_NODE_NAMES)).collect()
+    let taken: Vec<String> = nodes.ready.into_iter().take(room.min(MAX_NODE_NAMES)).collect();
+    Planned::from(taken).with(wake)
 }
 
 /// How many nodes may be in progress at once, if there is a limit.
@@ -163,7 +175,9 @@ impl Nodes {
                     was_lost,
                 }));
             } else if other.is_some() {
-                match left(node, attempt, &newer) {
+                let later = attempt.waits_until(snapshot.now);
+                all.next_try = all.next_try.into_iter().chain(later).min();
+                match later.map(|_| Left::ToNothing).or_else(|| left(node, attempt, &newer)) {
                     Some(why) => all.left.entry(why).or_default().push(name.clone()),
                     None => all.ready.push(name.clone()),
                 }
@@ -330,6 +344,7 @@ impl fmt::Display for Left {
         match self {
             Self::NotReady => f.write_str("not Ready"),
             Self::OnHold => write!(f, "held by the label {}", names::HOLD),
+            Self::ToNothing => f.write_str("a preflight that could not run is tried again an hour later"),
             Self::Newer(upgrade) => write!(f, "{upgrade}, which is newer, comes first"),
             Self::Unreadable => {
                 write!(f, "the annotation {} cannot be read; take it off the node", names::ATTEMPTED)

@@ -76,7 +76,7 @@ pub fn follow(
         }
     }
     if upgrade.spec.is_continuous() && status.phase.is_some_and(UpgradePhase::is_final) {
-        continuous::look(snapshot, upgrade, &mut status);
+        effects.add(continuous::look(snapshot, upgrade, &mut status).effects);
     }
     if let (Some(message), Some(error)) = (&mut status.message, error) {
         message.push_str(&format!("; {error}"));

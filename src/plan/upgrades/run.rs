@@ -118,12 +118,13 @@ impl Upgrade<'_> {
         }
         let child = self.child();
         self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
-        let next = continuous::look(self.snapshot, self.object, &mut self.status);
+        let mut effects = Effects::default();
+        let next = effects.absorb(continuous::look(self.snapshot, self.object, &mut self.status));
         if !next.is_empty() {
             return self.next_round(next);
         }
         let expires = self.object.spec.not_after.as_ref().filter(|time| time.0 > self.snapshot.now);
-        let mut effects = expires.map(|time| Effects::wake_at(time.0)).unwrap_or_default();
+        effects.add(expires.map(|time| Effects::wake_at(time.0)).unwrap_or_default());
         effects.add(settle(self.snapshot, self.object, self.status));
         effects
     }

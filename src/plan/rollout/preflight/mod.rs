@@ -14,7 +14,7 @@ mod reason;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::reason::PreflightFailure;
+pub use self::reason::{PreflightFailure, came_to_nothing};
 use self::{
     again::Again,
     reason::{Asking, Interrupted, Lost},

@@ -11,11 +11,13 @@ use crate::{
         run::Run,
     },
     plan::{
-        attempts,
+        attempts, fixtures,
         model::{
             action::Action,
             id::OpRef,
+            object_name,
             question::{Answer, Question},
+            snapshot::{Owner, PodPhase, PodView, Role},
         },
     },
 };
@@ -88,6 +90,63 @@ fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_
     world.node("n3", |node| node.ready = true);
     world.settle();
     assert_eq!(world.names(), made, "and there it stays");
+}
+
+/// The preflight of n3 in the present round comes to nothing for as long as it may: its pods are evicted.
+fn loses_its_preflights(world: &mut World) {
+    let op = OpRef::of(&world.current());
+    let since = (world.snapshot.now - SignedDuration::from_hours(1)).to_string();
+    world.says(
+        json!({"n3": {"phase": "Preflight", "step": "Preflight", "newBoot": "b", "lastUpdated": since}}),
+    );
+    let name = object_name::object((&op.name, &op.uid), "n3", "preflight", 0);
+    let pod = PodView {
+        phase: PodPhase::Failed,
+        reason: "Evicted: The node was low on resource: ephemeral-storage.".into(),
+        ..fixtures::pod(Role::Preflight, &name, Owner::nodeop(&op.name, &op.uid), "n3")
+    };
+    world.snapshot.pods.insert((op.namespace.clone(), name), Arc::new(pod));
+    for _ in 0..10 {
+        let asked = world.planned().questions.into_iter();
+        let asked = asked.filter(|question| matches!(question, Question::Node(_) | Question::AllNodeOps));
+        world.snapshot.answers.extend(asked.map(|question| (question, Answer::Found)));
+        world.step();
+    }
+    assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
+}
+
+/// A registry that is down for a night, or a token that has expired, says nothing about the image.
+#[test]
+fn a_node_whose_preflight_came_to_nothing_is_tried_again_an_hour_later_and_not_before() {
+    let mut world = joined(json!({}));
+    for round in 1..4 {
+        world.settle();
+        assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(round));
+        let failed = world.snapshot.now;
+        loses_its_preflights(&mut world);
+        let until = failed + SignedDuration::from_hours(1);
+        world.settle();
+        let said = "; mode Continuous: n3 waits: a preflight that could not run is tried again an hour later";
+        assert!(world.status().message.unwrap().ends_with(said), "{:?}", world.status().message);
+        assert_eq!(world.planned().wake_at, Some(until));
+        world.snapshot.now = until - SignedDuration::from_secs(1);
+        world.step();
+        assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(round));
+        world.snapshot.now = until;
+    }
+    // A clock that was wrong by years has written that: nobody waits for so long.
+    let record = world.snapshot.nodes["n3"].annotations[names::ATTEMPTED].clone();
+    let years = format!("{}~2100-01-01T00:00:00Z", record.split_once('~').unwrap().0);
+    world.node("n3", |node| drop(node.annotations.insert(names::ATTEMPTED.into(), years)));
+    world.settle();
+    assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(4));
+    // What it comes to in the end is its attempt.
+    world.tried("n3");
+    world.says(json!({"n3": {"phase": "Failed", "jobName": "j", "target": "v1", "message": "it fell back"}}));
+    let made = world.names();
+    world.snapshot.now += SignedDuration::from_hours(10);
+    world.settle();
+    assert_eq!(world.names(), made);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::api::{
-    attempts::Attempts,
+    attempts::{Attempts, End},
     child,
     names::{self, reason},
     nodeop::{NodeOp, NodeStatus, Phase},
@@ -113,7 +113,7 @@ impl Past<'_> {
             self.broken(format!("{name} is tried again by {which}: this run has had its attempt"));
         }
         let said = node["metadata"]["annotations"][names::ATTEMPTED].as_str().and_then(Attempts::read);
-        if said.and_then(|all| all.of(upgrade)) != Some(run.generation) {
+        if said.and_then(|all| all.of(upgrade)) != Some((run.generation, End::Open)) {
             self.broken(format!("{name} is claimed, and does not say by which run it is tried"));
         }
     }
@@ -167,7 +167,10 @@ fn strays(cluster: &Cluster, upgrade: &NodeOpUpgrade) -> Vec<(String, bool)> {
         if selects(&selector, &node["metadata"]["labels"]) && runs.is_some_and(|runs| runs != release) {
             let all = annotation(names::ATTEMPTED).and_then(Attempts::read).unwrap_or_default();
             let tried = all.of(upgrade.metadata.uid.as_deref().unwrap_or_default());
-            found.push((text(&node, "/metadata/name").to_owned(), tried >= Some(round.generation)));
+            let tried = tried.is_some_and(|(generation, end)| {
+                generation >= round.generation && !matches!(end, End::NotBefore(_))
+            });
+            found.push((text(&node, "/metadata/name").to_owned(), tried));
         }
     }
     found
