@@ -161,10 +161,7 @@ fn a_success_that_could_not_be_recorded_is_told_where_its_container_was_not_star
         ContainerView::new(container::SENTINEL, state)
     };
     assert!(told(not_started(container::SENTINEL, CGROUP).containers.remove(0)));
-    assert!(
-        told(ended(137)) && !told(ended(crate::contract::EXIT_PERMANENT.into())),
-        "that one says it itself"
-    );
+    assert!(told(ended(137)) && !told(ended(crate::contract::EXIT_PERMANENT.into())), "that one says it itself");
 }
 
 #[test]
