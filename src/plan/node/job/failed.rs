@@ -86,6 +86,11 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         message => message,
     };
     let section = section(ctx.op.intent.upgrade, message.as_deref().unwrap_or_default());
+    let cause = pods.failure_before().filter(|_| section == Section::Interrupted);
+    let message = match (message, cause) {
+        (Some(message), Some(cause)) => Some(format!("{message}; the try before it: {cause}")),
+        (message, _) => message,
+    };
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
 }
 
