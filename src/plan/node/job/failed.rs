@@ -32,6 +32,15 @@ use crate::{
 /// Within this time after a Job's failure the cache shows the end of those of its pods that are still there.
 const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
+/// The Job fails once its pods have ended. One that has recorded its success, and was deleted, is gone as soon as
+/// its end is counted, so that is taken at once. A node that is away may never end them.
+pub fn failing(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> Planned<Decision> {
+    if ctx.node.ready && recorded_after_all(ctx, pods).is_none() {
+        return Waiting::JobFailing { why: why.to_owned() }.into();
+    }
+    failed(ctx, job, pods, why)
+}
+
 /// The Job has failed, and this is why.
 pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> Planned<Decision> {
     // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says
@@ -56,6 +65,9 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
             .unwrap_or_else(|| outcome::recorded(ctx, pods, found))
             .into();
     }
+    if let Some(wait) = heard_later(ctx, job, pods, why) {
+        return wait;
+    }
     let mut effects = Effects::default();
     if let Some(next) = effects.absorb(unrecorded::recorded_again(ctx, job, pods)) {
         return next.with(effects);
@@ -74,7 +86,28 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         message => message,
     };
     let section = section(ctx.op.intent.upgrade, message.as_deref().unwrap_or_default());
+    let cause = pods.failure_before().filter(|_| section == Section::Interrupted);
+    let message = match (message, cause) {
+        (Some(message), Some(cause)) => Some(format!("{message}; the try before it: {cause}")),
+        (message, _) => message,
+    };
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
+}
+
+/// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server, and
+/// so does the record of its success, by which a reboot is due; and the slot is held for as long as the node is
+/// away in any case.
+fn heard_later(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    pods: &JobPods<'_>,
+    why: &str,
+) -> Option<Planned<Decision>> {
+    let until = later(ctx.snapshot.failed_since(job), ctx.op.intent.reboot_timeout);
+    let may_record = ctx.op.intent.reboot && !ctx.op.deleting && pods.are_open();
+    let waits = !ctx.node.ready && may_record && ctx.snapshot.now < until;
+    let failing = || Waiting::JobFailing { why: why.to_owned() }.on(ctx.node);
+    waits.then(|| failing().with(Effects::wake_at(until)))
 }
 
 /// Where the manual says what to do about a Job that ended with this message. A command of a user's may print

@@ -34,8 +34,7 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
             outcome::another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
         }
         JobState::Failed(why) => failed::failed(ctx, job, &pods, why),
-        JobState::Failing(why) if !ctx.node.ready => failed::failed(ctx, job, &pods, why),
-        JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
+        JobState::Failing(why) => failed::failing(ctx, job, &pods, why),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
         JobState::Active if ctx.op.deleting => cancel(ctx, job, &pods).with(bound()),
         JobState::Active if job.suspended => make::resume(ctx, job, &pods),

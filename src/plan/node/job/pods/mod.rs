@@ -152,6 +152,12 @@ impl JobPods<'_> {
         last_message(newest(self.failed())?)
     }
 
+    /// What was said last in the one that failed before the newest.
+    pub fn failure_before(&self) -> Option<String> {
+        let last = self.newest()?;
+        last_message(newest(self.failed().filter(|pod| pod.uid != last.uid))?)
+    }
+
     /// Whether the operation's container ended well in a pod that has failed since the success could not be
     /// recorded, and nothing says so: the sentinel's container was not even started, or ended before it could
     /// say.

@@ -57,3 +57,56 @@ fn what_its_pod_recorded_is_a_success() {
         assert_eq!(came_to, comes_to, "{job_uid} {boot:?} {followed}: {entry:?}");
     }
 }
+
+const WHY: &str = "DeadlineExceeded: Job was active longer than specified deadline";
+
+/// The deadline has run out, as the Job says, while the pod ran; and how that pod is when it has ended.
+fn ran_out(state: fn(String) -> JobState, ready: bool) -> (World, PodView) {
+    let mut world = late("ju", "b1", false).node(|node| node.ready = ready);
+    let job = fixtures::job(&fixtures::job_name(), state(WHY.into()));
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+    let succeeded = (**world.snapshot.pods.values().find(|pod| pod.role == Role::Job).unwrap()).clone();
+    world.put(PodView { phase: PodPhase::Running, deleting: true, containers: vec![], ..succeeded.clone() });
+    (world, PodView { deleting: true, ..succeeded })
+}
+
+/// The command and the record of its success need no API server: nobody hears of them before the node is back.
+#[test]
+fn a_pod_on_a_node_that_is_away_may_have_succeeded_and_is_waited_for() {
+    for state in [JobState::Failing as fn(String) -> JobState, JobState::Failed] {
+        let (mut world, succeeded) = ran_out(state, false);
+        for second in [1, 1_800] {
+            let out = world.pass(second);
+            let told = format!("the Job has failed, its pods are ending: {WHY}; the node is not Ready");
+            assert_eq!(world.entry().message.as_deref(), Some(told.as_str()));
+            assert_eq!((world.entry().given_up, out.wake_at), (None, Some(at(1_801))));
+        }
+        world.put(succeeded.clone());
+        world.pass(1_800);
+        assert_eq!(world.entry().step, Some(Step::Reboot), "{:?}", world.entry());
+
+        // Nobody waits for ever, nor where no record could help.
+        let given_up =
+            |world: &World| world.entry().phase == Phase::Failed || world.entry().given_up.is_some();
+        let (mut world, _) = ran_out(state, false);
+        world.pass(1);
+        world.pass(1_801);
+        assert!(given_up(&world), "{:?}", world.entry());
+        let (world, _) = ran_out(state, false);
+        let mut world = world.op(|op| op.spec.reboot_on_success = Some(false));
+        world.pass(1);
+        assert!(given_up(&world), "{:?}", world.entry());
+    }
+}
+
+/// It is deleted, and gone as soon as its end is counted.
+#[test]
+fn what_a_pod_recorded_is_taken_while_its_job_is_still_failing() {
+    let (mut world, succeeded) = ran_out(JobState::Failing, true);
+    world.pass(1);
+    let told = format!("the Job has failed, its pods are ending: {WHY}");
+    assert_eq!(world.entry().message, Some(told));
+    world.put(succeeded);
+    world.pass(2);
+    assert_eq!(world.entry().step, Some(Step::Reboot), "{:?}", world.entry());
+}

@@ -17,7 +17,7 @@ use crate::{
         names::container,
         nodeop::{NodeStatus, Phase, Step},
     },
-    contract::{EXIT_LOCKED, Sentinel, reboot_state},
+    contract::{self, EXIT_LOCKED, Sentinel, reboot_state},
     plan::{
         fixtures,
         model::{
@@ -161,10 +161,7 @@ fn a_success_that_could_not_be_recorded_is_told_where_its_container_was_not_star
         ContainerView::new(container::SENTINEL, state)
     };
     assert!(told(not_started(container::SENTINEL, CGROUP).containers.remove(0)));
-    assert!(
-        told(ended(137)) && !told(ended(crate::contract::EXIT_PERMANENT.into())),
-        "that one says it itself"
-    );
+    assert!(told(ended(137)) && !told(ended(contract::EXIT_PERMANENT.into())), "that one says it itself");
 }
 
 #[test]
@@ -274,6 +271,43 @@ fn a_failure_whose_pods_are_gone_says_that_none_is_left_to_say_why() {
     world.pass(10);
     let told = told(&world);
     assert!(told.contains("BackoffLimitExceeded") && told.contains("none of its pods is left"), "{told}");
+}
+
+/// The try that finds that the one before it was interrupted does not know by what.
+#[test]
+fn what_interrupted_an_upgrade_is_told_with_the_try_that_found_it() {
+    let ended = |code, reason: &str, message: &str| {
+        let state = ContainerState::Ended { code, reason: reason.into(), message: message.into() };
+        PodView {
+            containers: vec![ContainerView::new(container::NODEOP, state)],
+            reason: String::new(),
+            ..refused()
+        }
+    };
+    let found = format!("upgrading: {}; look at the node before trying again", contract::INTERRUPTED[1]);
+    let disk = "Evicted: The node was low on resource: ephemeral-storage.";
+    for (before, is_upgrade, said, told) in [
+        (ended(137, "OOMKilled", ""), true, &found, "; the try before it: exit code 137, OOMKilled"),
+        (
+            PodView { reason: disk.into(), ..ended(137, "Error", "") },
+            true,
+            &found,
+            &format!("; the try before it: {disk}"),
+        ),
+        (ended(137, "OOMKilled", ""), true, &"no space left".to_owned(), ""),
+        (ended(137, "OOMKilled", ""), false, &found, ""),
+    ] {
+        let mut world = used_up(PodView { created: at(1), name: "a".into(), uid: "a".into(), ..before });
+        world.put(PodView { created: at(9), ..ended(42, "Error", said) });
+        let job =
+            JobView { failed: 2, ..(*world.snapshot.jobs[&("ns".into(), fixtures::job_name())]).clone() };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        let upgrade = is_upgrade.then(|| serde_json::from_value(json!({})).unwrap());
+        let mut world = world.op(|op| op.spec.upgrade = upgrade);
+        world.pass(1);
+        let message = world.entry().message.unwrap();
+        assert!(message.contains(&format!("exit code 42: {said}{told} (see docs")), "{message}");
+    }
 }
 
 /// The pod of the Job, whose container that holds the node's lock runs, and has it or not.
