@@ -73,7 +73,7 @@ pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> 
     for checked in join_all(RIGHTS.iter().map(|right| may(connection, right))).await {
         all.push(checked?);
     }
-    if let Some(Output::Json | Output::Yaml) = args.output.kind {
+    if let Some(Output::Json | Output::Yaml | Output::Kyaml) = args.output.kind {
         let value = |checked: &Checked| json!({"check": checked.what, "ok": checked.verdict != Verdict::Bad, "says": checked.says});
         args.output.value(&Value::Array(all.iter().map(value).collect()), screen)?;
     } else {

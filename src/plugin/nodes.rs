@@ -33,7 +33,7 @@ pub async fn run(args: &NodesArgs, connection: &Connection, screen: &Screen) -> 
     let nodes = Api::<Node>::all(connection.client.clone()).list(&params).await;
     let nodes: Vec<NodeView> = nodes.doing(|| "listing nodes".into())?.items.iter().map(view::node).collect();
     match args.output.kind {
-        Some(Output::Json | Output::Yaml) => {
+        Some(Output::Json | Output::Yaml | Output::Kyaml) => {
             args.output.value(&nodes.iter().map(value).collect(), screen)?;
         }
         Some(Output::Name) => {

@@ -125,7 +125,7 @@ fn pull_secrets(args: &CreateArgs) -> Vec<LocalObjectReference> {
 async fn create(new: &New, args: &CreateArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
     if args.dry_run == Some(DryRun::Client) {
         match args.output.kind {
-            Some(Output::Json | Output::Yaml) => args.output.value(&new.value(), screen)?,
+            Some(Output::Json | Output::Yaml | Output::Kyaml) => args.output.value(&new.value(), screen)?,
             None | Some(Output::Table | Output::Wide | Output::Name) => {
                 let meta = new.meta();
                 let name = meta.name.as_ref().or(meta.generate_name.as_ref()).cloned().unwrap_or_default();
@@ -137,7 +137,7 @@ async fn create(new: &New, args: &CreateArgs, connection: &Connection, screen: &
     let server = args.dry_run == Some(DryRun::Server);
     let made = new.create(connection, server).await.map_err(|error| new.refused(&error))?;
     match args.output.kind {
-        Some(Output::Json | Output::Yaml | Output::Name) => {
+        Some(Output::Json | Output::Yaml | Output::Kyaml | Output::Name) => {
             args.output.objects(std::slice::from_ref(&made), true, screen)?;
         }
         None | Some(Output::Table | Output::Wide) => {

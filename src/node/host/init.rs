@@ -72,7 +72,8 @@ impl Host {
         Err(reason.context("the node cannot be rebooted from here"))
     }
 
-    /// Asks init to reboot the node in order. Returns at once; init takes its time.
+    /// Asks init to stop all services and reboot the node. Returns at once; init takes its time. Logind, from
+    /// which a kubelet hears of shutdowns, is not in that way, so pods end as other processes do.
     pub fn ask_init(&self) -> Result<()> {
         let (pid, comm) = self.init()?;
         match comm.as_str() {

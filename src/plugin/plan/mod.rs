@@ -165,7 +165,9 @@ pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> R
         nodes,
     };
     match args.output.kind {
-        Some(Output::Json | Output::Yaml) => args.output.value(&report::value(&plan), screen)?,
+        Some(Output::Json | Output::Yaml | Output::Kyaml) => {
+            args.output.value(&report::value(&plan), screen)?
+        }
         Some(Output::Name) => {
             let names = preview::taken(&plan.preview).into_iter().map(|name| format!("node/{name}\n"));
             screen.raw(&names.collect::<String>())?;

@@ -79,7 +79,7 @@ pub async fn run(args: &StatusArgs, connection: &Connection, screen: &Screen) ->
             let table = operations_table(&found, look.now, args.all_namespaces, args.output.is_wide());
             table.print(screen, !args.output.no_headers)?;
         }
-        Some(Output::Json | Output::Yaml | Output::Name) => {
+        Some(Output::Json | Output::Yaml | Output::Kyaml | Output::Name) => {
             args.output.objects(&found, one, screen)?;
         }
     }

@@ -101,6 +101,9 @@ async fn operations_are_named_and_printed_as_kubectl_does() {
     assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("List"), 2));
     let yaml = stage.run(&["status", "nop/fw", "-o", "yaml"]).await;
     assert!(yaml.out.contains("\nkind: NodeOp\n") && yaml.code == 1, "{yaml:?}");
+    let kyaml = stage.run(&["status", "-o", "kyaml"]).await.out;
+    assert!(kyaml.starts_with("---\n{\n  apiVersion: \"v1\",\n  items: [{\n    apiVersion: "), "{kyaml}");
+    assert_eq!(serde_saphyr::from_str::<Value>(&kyaml).unwrap(), list);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
