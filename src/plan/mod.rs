@@ -11,6 +11,7 @@
 //! - `attempts`: which runs have tried a node, as it stands on the node;
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
+//! - `pod_news`: what keeps a pod whose status says nothing, as Events tell it;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
 //! - `lifecycle`: what nodes say of operations, in conditions of their own;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
@@ -27,6 +28,7 @@ pub mod image;
 mod lifecycle;
 pub mod model;
 pub mod node;
+mod pod_news;
 mod quorum;
 pub mod release;
 pub mod rollout;

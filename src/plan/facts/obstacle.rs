@@ -5,10 +5,12 @@ use super::{
     pod::make,
     slots::Reading,
 };
-use crate::plan::model::{
-    effects::{Effects, Planned},
-    silence::{self, Told},
-    snapshot::{NodeView, Snapshot},
+use crate::plan::{
+    model::{
+        effects::{Effects, Planned},
+        snapshot::{NodeView, Snapshot},
+    },
+    pod_news::{self, Told},
 };
 
 /// How a selector is evaluated without a node of which nothing can be read.
@@ -31,7 +33,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             let told = pod
                 .obstacle()
                 .map(|obstacle| Told::Wrong(obstacle.text))
-                .or_else(|| asked.absorb(silence::event_message(snapshot, pod)));
+                .or_else(|| asked.absorb(pod_news::event_message(snapshot, pod)));
             told.map(|told| match told {
                 Told::Wrong(why) => {
                     stuck = true;

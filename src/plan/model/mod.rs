@@ -1,7 +1,6 @@
 //! What goes into a plan and what comes out of it. Nothing here decides about an operation.
 //!
-//! - `snapshot`, `question`, `silence`: what is known of the cluster, and what has to be asked live, also of
-//!   a pod whose status says nothing;
+//! - `snapshot`, `question`: what is known of the cluster, and what has to be asked live;
 //! - `action`, `effects`, `identity`, `failing`: what is to be done, what one decision wants of that, what
 //!   makes two of them the same thing, and which of them keep failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
@@ -25,7 +24,6 @@ pub mod manual;
 pub mod object_name;
 pub mod question;
 pub mod selector;
-pub mod silence;
 pub mod snapshot;
 pub mod stamp;
 pub mod time;

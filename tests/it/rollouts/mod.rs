@@ -20,13 +20,12 @@ use kairos_operator::{
     },
     plan::{
         check,
-        facts::labels,
         model::{
             action::{Action, Notice, Plan},
             effects::Reasons,
             id::{Key, OpRef},
             question::{Answer, Question},
-            snapshot::{NodeView, Sightings, Snapshot},
+            snapshot::{NodeView, Sightings, Snapshot, facts_of},
         },
         plan,
     },
@@ -99,7 +98,7 @@ impl Cluster {
 
     fn read_facts(&mut self, name: &str) {
         self.node(name, |node| {
-            drop(node.annotations.insert(names::FACTS_OF.into(), labels::facts_of(&node.boot_id)))
+            drop(node.annotations.insert(names::FACTS_OF.into(), facts_of(&node.boot_id)))
         });
     }
 

@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "attempts",
             "image",
             "quorum",
+            "pod_news",
             "facts",
             "node",
             "lifecycle",

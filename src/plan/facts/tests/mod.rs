@@ -195,7 +195,7 @@ fn a_pod_that_outlives_its_deadline_as_we_saw_it_is_replaced() {
 #[test]
 fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
     let mut known = node("n1");
-    known.annotations.insert(names::FACTS_OF.into(), labels::facts_of("b1"));
+    known.annotations.insert(names::FACTS_OF.into(), facts_of("b1"));
     assert!(
         plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(),
         "a restarted operator makes no pod"
@@ -209,7 +209,7 @@ fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
 #[test]
 fn a_node_of_kairos_whose_label_somebody_took_off_is_read_again() {
     let mut known = node("n1");
-    known.annotations.insert(names::FACTS_OF.into(), labels::facts_of("b1"));
+    known.annotations.insert(names::FACTS_OF.into(), facts_of("b1"));
     known.annotations.insert(names::BOOT_STATE_OF.into(), "active_boot".into());
     assert_eq!(made(&plan_of(&[known.clone()], vec![], 0, &[])), [("n1", 0)]);
     let written = plan_of(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);

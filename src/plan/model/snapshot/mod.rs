@@ -3,6 +3,7 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod facts;
 mod finished;
 mod kubelet;
 mod labels;
@@ -21,6 +22,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    facts::facts_of,
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,
     labels::NodeLabels,

@@ -9,7 +9,6 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             question::{Answer, Question},
-            silence::{self, Told},
             snapshot::{JobView, Obstacle, PodView},
             time::later,
         },
@@ -18,6 +17,7 @@ use crate::{
             failure::Failure,
             waiting::{NotBegun, Waiting},
         },
+        pod_news::{self, Told},
     },
 };
 
@@ -37,7 +37,7 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     let mut effects = Effects::default();
     let known = effects.absorb(known(ctx, pods));
     if !ctx.is_adopted() && !pods.have_begun() {
-        let asked = pods.all.iter().any(|pod| silence::is_asked(ctx.snapshot, pod, &effects));
+        let asked = pods.all.iter().any(|pod| pod_news::is_asked(ctx.snapshot, pod, &effects));
         return awaited(ctx, job, pods, known, asked).with(effects);
     }
     let why = known
@@ -139,7 +139,7 @@ fn known(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Known>> {
         return Some(Known::Obstacle(obstacle)).into();
     }
     let mut effects = Effects::default();
-    let silent = there.iter().find_map(|pod| effects.absorb(silence::event_message(ctx.snapshot, pod)));
+    let silent = there.iter().find_map(|pod| effects.absorb(pod_news::event_message(ctx.snapshot, pod)));
     let known = silent.map(|told| match told {
         Told::Wrong(text) => Known::Obstacle(Obstacle { permanent: false, text }),
         Told::Pulls { .. } => Known::Calm(told.to_string()),

@@ -20,13 +20,12 @@ use crate::{
         nodeop::{NodeOp, Phase},
     },
     plan::{
-        facts::labels,
         fixtures,
         model::{
             effects::Planned,
             id::OpRef,
             question::{Answer, Question},
-            snapshot::{ContainerState, ContainerView, Ended, JobState, NodeView, PodView},
+            snapshot::{ContainerState, ContainerView, Ended, JobState, NodeView, PodView, facts_of},
         },
         quorum,
     },
@@ -91,7 +90,7 @@ fn verifying() -> World {
 fn says(node: &mut NodeView, boot: &str, release: &str, state: &str) {
     node.labels.insert(names::MANAGED.into(), "true".into());
     for (key, value) in [
-        (names::FACTS_OF, labels::facts_of(boot)),
+        (names::FACTS_OF, facts_of(boot)),
         (names::RELEASE, release.into()),
         (names::BOOT_STATE_OF, state.into()),
     ] {

@@ -11,7 +11,6 @@ use crate::{
             failing,
             id::Key,
             question::Question,
-            silence,
             snapshot::{PodView, Role, brief},
             time::later,
         },
@@ -21,6 +20,7 @@ use crate::{
             state::{At, WaiterRecord},
             waiting::Starting,
         },
+        pod_news,
     },
 };
 
@@ -147,8 +147,8 @@ fn starting(ctx: &NodeContext<'_>, pod: &PodView) -> Planned<Waiter> {
     let mut effects = Effects::default();
     let told = obstacle
         .map(|obstacle| obstacle.text)
-        .or_else(|| effects.absorb(silence::event_message(ctx.snapshot, pod)).map(|told| told.to_string()));
-    if told.is_none() && silence::is_asked(ctx.snapshot, pod, &effects) {
+        .or_else(|| effects.absorb(pod_news::event_message(ctx.snapshot, pod)).map(|told| told.to_string()));
+    if told.is_none() && pod_news::is_asked(ctx.snapshot, pod, &effects) {
         // Not given up for a reason that is just being read.
         return Planned { value: Waiter::Starting(Starting::Starts), effects };
     }

@@ -33,7 +33,6 @@ use crate::{
             action::{Action, Target},
             effects::{Effects, Planned},
             intent::PreflightIntent,
-            silence::{self, Told},
             snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot, brief},
             time::later,
         },
@@ -41,6 +40,7 @@ use crate::{
             context::{Next, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
+        pod_news::{self, Told},
         rollout::{
             context::{Rollout, RolloutContext},
             not_taken::NotTaken,
@@ -223,7 +223,7 @@ impl PreflightContext<'_> {
         let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
         let told = obstacle
             .map(|obstacle| Told::Wrong(obstacle.text))
-            .or_else(|| effects.absorb(silence::event_message(self.snapshot, pod)));
+            .or_else(|| effects.absorb(pod_news::event_message(self.snapshot, pod)));
         let why = told.as_ref().map(Told::to_string);
         if self.snapshot.now < deadline {
             let waits = match told {
@@ -234,7 +234,7 @@ impl PreflightContext<'_> {
             return wait(waits).with(effects).with(Effects::wake_at(deadline));
         }
         // What Events say belongs to the last word on the pod.
-        if why.is_none() && silence::is_asked(self.snapshot, pod, &effects) {
+        if why.is_none() && pod_news::is_asked(self.snapshot, pod, &effects) {
             return wait(Asking::AsTold(self.entry.message.clone().unwrap_or_default())).with(effects);
         }
         let why = why.unwrap_or_else(|| "the node did not start it".into());

@@ -11,12 +11,11 @@ use crate::{
     api::{child, names, nodeop::NodeStatus},
     plan::{
         attempts,
-        facts::labels,
         model::{
             action::{Action, Plan},
             id::OpRef,
             question::{Answer, Question},
-            snapshot::NodeView,
+            snapshot::{NodeView, facts_of},
         },
     },
 };
@@ -74,7 +73,7 @@ impl World {
     /// It is known what the node runs.
     pub fn runs(&mut self, name: &str, release: &str) {
         let says = [
-            (names::FACTS_OF, labels::facts_of("b")),
+            (names::FACTS_OF, facts_of("b")),
             (names::RELEASE, release.to_owned()),
             (names::BOOT_STATE_OF, "active".to_owned()),
         ];
