@@ -17,7 +17,7 @@ use crate::{
         model::{
             effects::{Effects, Planned, Reasons},
             question::Question,
-            snapshot::{JobView, Snapshot},
+            snapshot::{JobState, JobView, Snapshot},
             time::later,
             why::{WaitReason, Why},
         },
@@ -142,8 +142,19 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     if old.phase.is_final() && !rebooting {
         return Next::Become(Box::new(old.clone())).into();
     }
-    let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
-    if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
+    let here: Vec<&JobView> = jobs(snapshot, op).filter(|job| job.node == name).collect();
+    // One that has failed does nothing any more, whatever the status names.
+    let live: Vec<&JobView> =
+        here.iter().copied().filter(|job| !matches!(job.state, JobState::Failed(_))).collect();
+    let named = |job: &&&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
+    let adopted = match live[..] {
+        [] => here.iter().find(named).copied(),
+        [one] => Some(one),
+        // Where it could not write down the first it made another one. Two agents have written to one disk, and
+        // of its reboot pods nothing says which Job each waits for: one may come in the middle of the other.
+        [..] => None,
+    };
+    if let Some(job) = adopted {
         let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
         let node = snapshot.nodes.get(name);
         let machine = node.map(|node| Machine::of(snapshot, node)).unwrap_or_default();
@@ -168,16 +179,25 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     if let Some(open) = value {
         return Planned { value: Next::Wait(Why::new(WaitReason::Ending, &open)), effects };
     }
-    if untouched {
+    if untouched && live.is_empty() {
         return Planned { value: Next::Become(Box::default()), effects };
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    let message = "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
-    let over = Over { reboot: Some(reboot), ..Over::default() };
+    let message = match live[..] {
+        [one, other, ..] => format!(
+            "an older operator started it twice at once, by Jobs {} and {}: what they did is not known. Wait for their end, look at the node, then create the NodeOp again",
+            one.name, other.name
+        ),
+        [..] => "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again".into(),
+    };
+    // With the name of a Job it is one that may have been changed, and stays cordoned.
+    let job_name = live.first().map(|job| job.name.clone()).or_else(|| old.job_name.clone());
+    let over = Over { reboot: Some(reboot), job_name, ..Over::default() };
     let entry = Entry {
-        message: Some(message.into()),
+        message: Some(message),
         since: Some(snapshot.now.into()),
-        node_uid: old.node_uid.clone(),
+        // Its slot is taken until it is well.
+        node_uid: snapshot.nodes.get(name).filter(|_| !live.is_empty()).map(|node| node.uid.clone()),
         state: State::Over(over),
     };
     Planned { value: Next::Become(Box::new(entry.record())), effects }

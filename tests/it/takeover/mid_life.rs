@@ -19,7 +19,7 @@ use serde_json::json;
 use super::{at, entry, in_hand, job, planned, pod, settled};
 
 /// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
-fn cordoned(s: &mut Snapshot, annotated: bool) {
+pub fn cordoned(s: &mut Snapshot, annotated: bool) {
     let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
     let n1 =
         NodeView { unschedulable: true, cordoned_by: annotated.then_some(me), ..(*s.nodes["n1"]).clone() };

@@ -3,17 +3,27 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kairos_operator::plan::model::{
-    action::Action,
-    snapshot::{JobState, JobView, Snapshot},
+use kairos_operator::{
+    api::nodeop::{Phase, RebootStatus, Step},
+    plan::model::{
+        action::Action,
+        snapshot::{JobState, JobView, PodPhase, Role, Snapshot},
+    },
 };
 use serde_json::json;
 
-use super::{at, in_hand, job, planned, settled};
+use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled};
 
 fn running(reboot: bool) -> serde_json::Value {
     let reboot = if reboot { "pending" } else { "not-requested" };
     json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": reboot})
+}
+
+/// A Job that it made twice for one node, under another name.
+fn another_job(s: &mut Snapshot, node: &str, name: &str, state: JobState) {
+    let first = &s.jobs[&("ns".to_owned(), format!("op-{node}-x7k2q"))];
+    let job = JobView { name: name.into(), uid: format!("{name}-uid"), state, ..first.as_ref().clone() };
+    s.jobs.insert(("ns".into(), name.into()), Arc::new(job));
 }
 
 /// It sets no deadline: a Job whose image cannot be pulled would hold its node for ever, also when its NodeOp
@@ -57,4 +67,60 @@ fn a_job_of_its_gets_a_deadline() {
         s.jobs.insert(key, Arc::new(bounded));
         assert_eq!(extends(&mut s), None, "once");
     }
+}
+
+/// Where it could not write down the first it makes another one: two agents on one disk. And whose sentinel each
+/// of its reboot pods waits for nothing says: one may reboot the node while the other Job runs.
+#[test]
+fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
+    for (one, other) in [
+        (JobState::Active, JobState::Active),
+        (JobState::Active, JobState::Complete),
+        (JobState::Complete, JobState::Active),
+        (JobState::Complete, JobState::Complete),
+    ] {
+        let mut s = in_hand(json!({"rebootOnSuccess": true, "cordon": true}), running(true));
+        cordoned(&mut s, true);
+        job(&mut s, "n1", one.clone());
+        another_job(&mut s, "n1", "op-n1-a1b2c", other.clone());
+        pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
+        let out = planned(&mut s);
+        let ends =
+            |action: &Action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("waiter"));
+        assert!(out.actions.iter().any(ends), "{one:?} {other:?}: {:?}", out.actions);
+        assert!(super::status(&out).is_none(), "it is recorded while a reboot may come");
+        s.pods.clear();
+        let wanted = settled(&mut s);
+        let said = entry(&s, "n1");
+        assert_eq!((said.phase, said.reboot_status), (Phase::Failed, Some(RebootStatus::Cancelled)));
+        let message = said.message.unwrap();
+        assert!(message.contains("op-n1-x7k2q") && message.contains("op-n1-a1b2c"), "{message}");
+        // They are left to end, as upgrades are, and the node stays cordoned.
+        let undoes = |action: &Action| match action {
+            Action::DeleteJob { .. } => true,
+            Action::PatchNode { change, .. } => change.unschedulable.is_some(),
+            _ => false,
+        };
+        assert!(!wanted.iter().any(undoes), "{wanted:?}");
+    }
+    // One that has failed does nothing any more.
+    let mut s = in_hand(json!({}), running(false));
+    job(&mut s, "n1", JobState::Failed("BackoffLimitExceeded".into()));
+    another_job(&mut s, "n1", "op-n1-a1b2c", JobState::Active);
+    settled(&mut s);
+    assert_eq!(
+        (entry(&s, "n1").step, entry(&s, "n1").job_name.unwrap()),
+        (Some(Step::Job), "op-n1-a1b2c".into())
+    );
+}
+
+/// It may have been changed.
+#[test]
+fn a_node_whose_job_is_gone_stays_cordoned() {
+    let mut s = in_hand(json!({"cordon": true}), running(false));
+    cordoned(&mut s, true);
+    let wanted = settled(&mut s);
+    assert_eq!(entry(&s, "n1").phase, Phase::Failed);
+    let lifts = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.unschedulable.is_some());
+    assert!(!wanted.iter().any(lifts), "{wanted:?}");
 }
