@@ -221,11 +221,13 @@ fn lost(
     // with.
     let machine_id = work.machine.id.clone().filter(|_| job_name.is_some());
     let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
-    // Its claim and cordon went with it: nothing is to be given back.
+    // Its claim and cordon went with it, and nothing is to be given back; unless somebody has made the Node
+    // again as it was.
+    let marked = there.filter(|node| node.held_by().any(|of| *of == op.id));
     let entry = Entry {
         message: Some(format!("{message}{}", Section::NodeLost)),
         since: Some(snapshot.now.into()),
-        node_uid: None,
+        node_uid: marked.map(|node| node.uid.clone()),
         state: State::Over(over),
     };
     Planned { value: Next::Become(Box::new(entry.record())), effects }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    api::nodeop::Step,
+    api::nodeop::{NodeStatus, Step},
     contract::{Sentinel, reboot_state},
     plan::model::{
         action::{Action, Plan},
@@ -216,4 +216,48 @@ fn a_machine_that_was_lost_before_anything_ran_on_it_is_not_remembered() {
     world.pass(301);
     let entry = world.entry();
     assert_eq!((entry.phase, entry.machine_id), (Phase::Failed, None));
+}
+
+/// Somebody restored the Node, or deleted and applied it again, with our marks on it: as one that failed, it
+/// holds its slot.
+#[test]
+fn a_node_that_is_lost_and_comes_back_with_our_marks_holds_its_slot() {
+    for (has_marks, is_claimed) in [(true, true), (true, false), (false, false)] {
+        let mut world = works(JobState::Active).op(|op| {
+            op.spec.upgrade = None;
+            let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+            nodes.update("n1", |entry| entry.machine_id = None);
+            nodes.insert("n2", NodeStatus::default());
+        });
+        let restored = made_again(&world, "restored", Some("m1"));
+        let n2 = NodeView { name: "n2".into(), ..made_again(&world, "n2", Some("m2")) };
+        world.snapshot.nodes.insert("n2".into(), Arc::new(n2));
+        let me = Some(world.me.clone()).filter(|_| has_marks);
+        let restored = NodeView {
+            claimed_by: me.clone().filter(|_| is_claimed),
+            cordoned_by: me,
+            unschedulable: has_marks,
+            ..restored
+        };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(restored));
+        world.pass(2);
+        world.snapshot.jobs.clear();
+        collect(&mut world);
+        for second in 3..8 {
+            let out = world.pass(second);
+            for action in out.actions {
+                let Action::PatchNode { name, change, .. } = action else { continue };
+                let node = Arc::make_mut(world.snapshot.nodes.get_mut(&name).unwrap());
+                node.claimed_by = change.claimed_by.unwrap_or_else(|| node.claimed_by.take());
+                if let Some(kept) = change.kept_cordon {
+                    (node.cordoned_by, node.kept_cordon) = (None, Some(*kept));
+                }
+            }
+        }
+        let status = world.snapshot.ops[&world.me.key()].status.clone().unwrap();
+        let (lost, next) = (&status.node_statuses["n1"], &status.node_statuses["n2"]);
+        assert_eq!(lost.phase, Phase::Failed, "{lost:?}");
+        assert_eq!(lost.holds_slot == Some(true), has_marks, "{is_claimed}: {lost:?}");
+        assert_eq!(next.phase == Phase::Running, !has_marks, "{is_claimed}: {next:?}");
+    }
 }

@@ -30,7 +30,7 @@ use crate::{
             compact::MAX_IN_PROGRESS,
             context::{Rollout, RolloutContext},
             not_taken::{Closed, NotTaken, Precedes, Untouched},
-            others::Others,
+            others::{self, Others},
             preflight::{self, PreflightFailure},
         },
         upgrades,
@@ -320,10 +320,8 @@ impl Pass<'_, '_> {
         let ordered = |why| {
             if self.snapshot.is_member(view) { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
-        if let Some(other) = view.claimed_by.as_ref() {
-            return Some(ordered(NotTaken::claimed(&self.op.id, other)));
-        }
-        if let Some(why) = self.taken(view).or_else(|| self.at_work(view)) {
+        let holder = others::holder(self.snapshot, self.op, view);
+        if let Some(why) = holder.or_else(|| self.taken(view)).or_else(|| self.at_work(view)) {
             return Some(ordered(why));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)

@@ -184,6 +184,23 @@ fn every_node_that_is_not_taken_has_its_reason() {
             "w1",
             "waiting for NodeOp ns/b, which has claimed the node",
         ),
+        // A Node that was made again names nobody, and statuses do; until a live read has shown that it was
+        // given back.
+        (
+            worker(json!({})).admits(Answer::Found).beside("b", json!({}), json!({"w1": running("w1")})),
+            "w1",
+            "waiting for NodeOp ns/b, which has claimed the node",
+        ),
+        (
+            worker(json!({})).admits(Answer::Found).beside(
+                "b",
+                json!({}),
+                json!({"w1": {"phase": "Completed", "nodeUid": "before"}}),
+            ),
+            "w1",
+            "waiting for NodeOp ns/b, which has claimed the node",
+        ),
+        (worker(json!({})).admits(Answer::Found).beside("b", json!({}), json!({"w1": failed()})), "w1", ""),
         (World::new(json!({}), json!({"c1": running("c1"), "w1": pending()})), "w1", "waiting for its turn"),
         // The first of the control plane holds up all that come after it.
         (

@@ -36,6 +36,7 @@ pub fn age(op: &NodeOp) -> Age<'_> {
 /// All NodeOps but one that are not over.
 #[derive(Debug)]
 pub struct Others<'a> {
+    snapshot: &'a Snapshot,
     op: &'a Op,
     unfinished: Vec<Other<'a>>,
     /// Upgrades that are newer than the one that made the NodeOp.
@@ -62,7 +63,7 @@ impl<'a> Others<'a> {
             Other { op: other, newer }
         });
         let newer = upgrade.map(|upgrade| Newer::than(snapshot, upgrade)).unwrap_or_default();
-        Self { op, unfinished: unfinished.collect(), newer }
+        Self { snapshot, op, unfinished: unfinished.collect(), newer }
     }
 
     /// Whether there are none.
@@ -85,14 +86,7 @@ impl<'a> Others<'a> {
 
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
     pub fn keep(&self, node: &NodeView) -> Option<NotTaken> {
-        if let Some(holder) = &node.claimed_by {
-            return Some(NotTaken::claimed(&self.op.id, holder));
-        }
-        let concerned = || self.unfinished.iter().filter_map(|other| Some((other, entry(other.op, node)?)));
-        if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
-            return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other.op)));
-        }
-        if let Some(why) = self.newer(node) {
+        if let Some(why) = holder(self.snapshot, self.op, node).or_else(|| self.newer(node)) {
             return Some(why);
         }
         let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {
@@ -102,7 +96,8 @@ impl<'a> Others<'a> {
             let open = !entry.phase.is_final() && other.op.metadata.deletion_timestamp.is_none();
             older && !both && open && other.newer.on(node).is_none()
         };
-        let (other, _) = concerned().find(to_come)?;
+        let mut concerned = self.unfinished.iter().filter_map(|other| Some((other, entry(other.op, node)?)));
+        let (other, _) = concerned.find(to_come)?;
         Some(NotTaken::Other { op: OpRef::of(other.op).key(), why: Precedes::IsOlder })
     }
 
@@ -116,6 +111,18 @@ impl<'a> Others<'a> {
         let rivals = self.unfinished.iter().any(may_meet).then_some(Question::AllNodeOps);
         [Question::Node(node.name.clone())].into_iter().chain(rivals).collect()
     }
+}
+
+/// Who has the node: the NodeOp that its claim names, or another one whose status says so. A Node that was made
+/// again while it was worked on has no claim, and gets another one only where it is still to be held.
+pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken> {
+    let others = || {
+        let others = snapshot.ops.values().filter(|other| !other.is_over());
+        others.filter(|other| other.metadata.uid.as_deref() != Some(&op.id.uid))
+    };
+    let recorded =
+        || others().find(|other| entry(other, node).is_some_and(has)).map(|other| OpRef::of(other));
+    Some(NotTaken::claimed(&op.id, &node.claimed_by.clone().or_else(recorded)?))
 }
 
 fn is_of_upgrade(op: &NodeOp) -> bool {
