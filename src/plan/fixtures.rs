@@ -44,7 +44,7 @@ pub fn job(name: &str, state: JobState) -> JobView {
         suspended: false,
         deleting: false,
         state,
-        started_at: None,
+        generation: Some(1),
         deadline_seconds: None,
         failed: 0,
         settled_in: None,

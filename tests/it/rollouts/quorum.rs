@@ -263,7 +263,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
                 resource_version: String::new(),
                 deleting: false,
                 state: JobState::Active,
-                started_at: None,
+                generation: Some(1),
                 deadline_seconds: None,
                 failed: 0,
                 settled_in: None,

@@ -74,7 +74,7 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         suspended: false,
         deleting: false,
         state,
-        started_at: Some(at(10)),
+        generation: Some(1),
         deadline_seconds: None,
         failed: 0,
         settled_in: None,
