@@ -4,9 +4,12 @@ use k8s_openapi::{
     api::batch::v1 as batch,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{bounded::few, metadata, read_as::read_as, times::near};
+
+/// Pods that are counted one by one; the controller of Jobs counts at most 500 at once.
+const MAX_UNCOUNTED: usize = 1000;
 
 /// Conditions of a Job that are looked at. The controller of Jobs knows seven.
 const MAX_CONDITIONS: usize = 64;
@@ -34,8 +37,17 @@ pub struct JobStatus {
     #[serde(deserialize_with = "near")]
     pub start_time: Option<Time>,
     pub failed: Option<i32>,
+    pub uncounted_terminated_pods: Option<UncountedPods>,
     #[serde(deserialize_with = "few::<_, _, MAX_CONDITIONS>")]
     pub conditions: Option<Vec<JobCondition>>,
+}
+
+/// The UIDs of pods that have ended: those are gone perhaps, and not counted yet.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct UncountedPods {
+    #[serde(deserialize_with = "few::<_, _, MAX_UNCOUNTED>")]
+    pub failed: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -7,6 +7,7 @@
 
 pub mod cache;
 mod forget;
+mod job;
 mod live;
 mod resident;
 mod same;

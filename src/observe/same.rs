@@ -68,6 +68,7 @@ impl Observed for JobView {
             deleting,
             state,
             started_at,
+            generation,
             deadline_seconds,
             failed,
             settled_in,
@@ -76,8 +77,8 @@ impl Observed for JobView {
             == (&other.namespace, &other.name, &other.uid, &other.owner, &other.node)
             && (suspended, deleting, state, failed)
                 == (&other.suspended, &other.deleting, &other.state, &other.failed)
-            && (started_at, deadline_seconds, settled_in)
-                == (&other.started_at, &other.deadline_seconds, &other.settled_in)
+            && (started_at, generation, deadline_seconds, settled_in)
+                == (&other.started_at, &other.generation, &other.deadline_seconds, &other.settled_in)
     }
 }
 

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use super::cache::Version;
-pub use super::resident::resident;
+pub use super::{job::job, resident::resident};
 use crate::{
     api::{
-        job::Job,
         names::{self, container},
         node::{Node, NodeCondition, READY},
         owner::Owner,
@@ -19,8 +18,8 @@ use crate::{
         lifecycle::{self, Lifecycle},
         object_name,
         snapshot::{
-            ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Role,
-            brief, has_native_sidecars,
+            ContainerState, ContainerView, Ended, NodeView, PodPhase, PodView, Role, brief,
+            has_native_sidecars,
         },
     },
 };
@@ -47,7 +46,7 @@ pub(super) fn created(meta: &ObjectMeta) -> Timestamp {
 }
 
 /// The node that an object of ours is for: the annotation has the full name, a label may be cut.
-fn node_of(meta: &ObjectMeta) -> String {
+pub(super) fn node_of(meta: &ObjectMeta) -> String {
     let label = || meta.labels.as_ref().and_then(|labels| labels.get(names::NODE).cloned());
     let named = annotation(meta, names::NODE_NAME).or_else(label);
     // No node has a longer name, and it is kept with each such object, whoever made it.
@@ -132,44 +131,6 @@ fn etcd_said(node: &Node) -> String {
     brief(&texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "))
 }
 
-/// A Job as the planner sees it.
-pub fn job(job: &Job) -> JobView {
-    let meta = &job.metadata;
-    JobView {
-        namespace: text(&meta.namespace),
-        name: text(&meta.name),
-        uid: text(&meta.uid),
-        resource_version: text(&meta.resource_version),
-        owner: Owner::of(meta).unwrap_or_default(),
-        node: node_of(meta),
-        suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
-        deleting: meta.deletion_timestamp.is_some(),
-        state: job_state(job),
-        started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
-        deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
-        failed: job.status.as_ref().and_then(|status| status.failed).unwrap_or(0),
-        settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
-    }
-}
-
-/// `Complete` and `Failed` are the outcome; `SuccessCriteriaMet` and `FailureTarget` come before the pods
-/// have ended.
-fn job_state(job: &Job) -> JobState {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let find =
-        |type_: &str| conditions.into_iter().flatten().find(|c| c.type_ == type_ && c.status == "True");
-    let message = |type_: &str| find(type_).map(|c| format!("{}: {}", text(&c.reason), text(&c.message)));
-    if find("Complete").is_some() {
-        JobState::Complete
-    } else if let Some(why) = message("Failed") {
-        JobState::Failed(why)
-    } else if let Some(why) = message("FailureTarget") {
-        JobState::Failing(why)
-    } else {
-        JobState::Active
-    }
-}
-
 /// A pod that carries our label, as the planner sees it. `own` is our own namespace.
 pub fn pod(pod: &Pod, own: &str) -> PodView {
     let meta = &pod.metadata;
@@ -241,7 +202,7 @@ fn containers(status: &PodStatus) -> Vec<ContainerView> {
 }
 
 /// Bytes of a waiter's state: it is one of three words.
-const MAX_STATE: usize = 64;
+pub(super) const MAX_STATE: usize = 64;
 /// Bytes of a text of a node's that are kept. A kubelet cuts a termination message at half of it; whoever
 /// has a node's credentials may write as much as an object holds, on each of our pods there.
 const MAX_TEXT: usize = 8192;

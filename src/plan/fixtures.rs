@@ -45,6 +45,7 @@ pub fn job(name: &str, state: JobState) -> JobView {
         deleting: false,
         state,
         started_at: None,
+        generation: Some(1),
         deadline_seconds: None,
         failed: 0,
         settled_in: None,

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             failure::Failure,
-            state::{Begun, Entry, Over, State, Verdict, Working},
+            state::{Entry, Over, State, Verdict, Working},
             waiting::Waiting,
         },
     },
@@ -94,16 +94,7 @@ impl From<Waiting> for Planned<Decision> {
 impl Failure {
     /// Gives the node up. What was planned for it in this pass is not done.
     pub fn gives_up(self) -> Decision {
-        // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose boot
-        // id stays.
-        let nobody_knows = self == Self::JobVanished || self == Self::BootIdStays;
-        let begun = if nobody_knows { Begun::Meanwhile } else { Begun::Unasked };
-        Decision::GiveUp(Verdict { reason: self.to_string(), begun })
-    }
-
-    /// Gives the node up before anything of the operation has begun on it.
-    pub fn gives_up_untouched(self) -> Decision {
-        Decision::GiveUp(Verdict { reason: self.to_string(), begun: Begun::No })
+        Decision::GiveUp(Verdict { reason: self.to_string(), begun: self.begun() })
     }
 }
 

@@ -5,7 +5,10 @@ use std::fmt;
 
 use crate::plan::{
     model::manual::Section,
-    node::waiting::{Draining, NotBegun, Starting},
+    node::{
+        state::Begun,
+        waiting::{Draining, NotBegun, Starting},
+    },
 };
 
 /// Why an operation is given up on a node.
@@ -61,10 +64,12 @@ pub enum Failure {
     },
     JobCannotStart {
         why: String,
+        pod: NextPod,
     },
     JobLate {
         seconds: i64,
         why: NotBegun,
+        pod: NextPod,
     },
     JobFailed {
         why: String,
@@ -92,6 +97,18 @@ pub enum Failure {
     /// The Go operator's reboot pod was over before we came.
     RebootNotProved,
 }
+
+/// Which pod of a Job does not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextPod {
+    /// Nothing of the operation has begun.
+    First,
+    /// The operation may have begun in an earlier one.
+    Further,
+}
+
+/// What is to be done about a node on which only a further try of the operation did not begin.
+const TRIED: &str = "An earlier one may have run the operation: look at the node";
 
 /// Where a node stands whose time for the reboot is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +139,8 @@ impl Failure {
             | Self::WaiterLate { .. }
             | Self::WaiterLost { .. }
             | Self::OtherBoot => Section::WaiterDidNotStart,
+            Self::JobCannotStart { pod: NextPod::Further, .. }
+            | Self::JobLate { pod: NextPod::Further, .. } => Section::JobFailed,
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
@@ -129,6 +148,38 @@ impl Failure {
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
             Self::RebootTimeout { .. } | Self::BootIdStays | Self::RebootNotProved => Section::RebootTimeout,
+        }
+    }
+
+    /// Whether the operation has begun on the node, as far as the reason tells.
+    pub fn begun(&self) -> Begun {
+        match self {
+            Self::OtherBoot
+            | Self::JobCannotStart { pod: NextPod::First, .. }
+            | Self::JobLate { pod: NextPod::First, .. } => Begun::No,
+            // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose boot
+            // id stays.
+            Self::JobVanished
+            | Self::BootIdStays
+            | Self::JobCannotStart { pod: NextPod::Further, .. }
+            | Self::JobLate { pod: NextPod::Further, .. } => Begun::Meanwhile,
+            Self::DeletedBeforeStart
+            | Self::DeletedWhileRunning
+            | Self::DeletedBeforeReboot { .. }
+            | Self::TakenOver { .. }
+            | Self::DrainRefused { .. }
+            | Self::DrainTimedOut { .. }
+            | Self::WaiterCannotStart { .. }
+            | Self::WaiterLate { .. }
+            | Self::WaiterLost { .. }
+            | Self::Tampered { .. }
+            | Self::ForeignJob { .. }
+            | Self::JobNotStarted { .. }
+            | Self::JobFailed { .. }
+            | Self::OtherContent { .. }
+            | Self::OtherTarget { .. }
+            | Self::RebootTimeout { .. }
+            | Self::RebootNotProved => Begun::Unasked,
         }
     }
 
@@ -184,9 +235,17 @@ impl Failure {
             Self::JobNotStarted { seconds, error } => {
                 return write!(f, "the operation was not started in {seconds} s: {error}");
             }
-            Self::JobCannotStart { why } => return write!(f, "the Job's pod cannot start: {why}"),
-            Self::JobLate { seconds, why } => {
+            Self::JobCannotStart { why, pod: NextPod::First } => {
+                return write!(f, "the Job's pod cannot start: {why}");
+            }
+            Self::JobCannotStart { why, pod: NextPod::Further } => {
+                return write!(f, "no further pod of the Job can start: {why}. {TRIED}");
+            }
+            Self::JobLate { seconds, why, pod: NextPod::First } => {
                 return write!(f, "the Job's pod could not start in {seconds} s: {why}");
+            }
+            Self::JobLate { seconds, why, pod: NextPod::Further } => {
+                return write!(f, "no further pod of the Job could start in {seconds} s: {why}. {TRIED}");
             }
             Self::JobFailed { why, message, section: _ } => {
                 write!(f, "Job failed ({why})")?;

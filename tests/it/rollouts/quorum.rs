@@ -263,6 +263,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
                 resource_version: String::new(),
                 deleting: false,
                 state: JobState::Active,
+                generation: Some(1),
                 started_at: None,
                 deadline_seconds: None,
                 failed: 0,

@@ -189,6 +189,7 @@ impl World {
             suspended: true,
             deleting: false,
             state: JobState::Active,
+            generation: Some(1),
             started_at: None,
             deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             failed: 0,
@@ -208,19 +209,19 @@ impl World {
         };
         assert_eq!(job.settled_in, None, "Job {} is let run again after its success", job.name);
         self.check_left(&job.node, &job.owner.uid);
-        let started_at = Some(self.time());
-        self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
+        self.minds.get_mut(&job.uid).unwrap().let_go = Some(self.now);
+        self.change_spec(JobView { suspended: false, ..(*job).clone() });
     }
 
     fn extend(&mut self, target: &Target, deadline_seconds: i64) {
         if let Some(job) = self.job_of(&target.uid) {
-            self.put_job(JobView { deadline_seconds: Some(deadline_seconds), ..(*job).clone() });
+            self.change_spec(JobView { deadline_seconds: Some(deadline_seconds), ..(*job).clone() });
         }
     }
 
     fn settle(&mut self, target: &Target, boot: String) {
         if let Some(job) = self.job_of(&target.uid) {
-            self.put_job(JobView { suspended: true, settled_in: Some(boot), ..(*job).clone() });
+            self.change_spec(JobView { suspended: true, settled_in: Some(boot), ..(*job).clone() });
         }
     }
 

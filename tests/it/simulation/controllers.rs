@@ -9,7 +9,7 @@ use kairos_operator::{
 
 use super::{
     kubelet::containers,
-    world::{Home, World, after, controller, node_key, time},
+    world::{Home, World, controller, node_key},
 };
 
 impl World {
@@ -23,6 +23,7 @@ impl World {
     }
 
     fn job_round(&mut self, job: &Arc<JobView>) {
+        let job = &self.count_failed(job);
         let pods: Vec<_> =
             self.pods.live().values().filter(|pod| pod.owner.uid == job.uid).cloned().collect();
         let set = |world: &mut Self, state| world.put_job(JobView { state, ..(**job).clone() });
@@ -50,21 +51,12 @@ impl World {
         if job.suspended {
             return;
         }
-        let mind = self.minds.get_mut(&job.uid).unwrap();
-        let lost = |uid: &String| pods.iter().all(|pod| pod.uid != *uid || pod.phase == PodPhase::Failed);
-        let failed: Vec<String> = mind.known.iter().filter(|uid| lost(uid)).cloned().collect();
-        for uid in failed {
-            mind.known.remove(&uid);
-            mind.failures += 1;
-        }
+        let mind = &self.minds[&job.uid];
         let backoff = self.history.ops[&job.owner.uid].spec.backoff_limit.unwrap_or(6);
         if mind.failures > backoff {
             return set(self, JobState::Failing("BackoffLimitExceeded".into()));
         }
-        let late = job
-            .started_at
-            .zip(job.deadline_seconds)
-            .is_some_and(|(at, seconds)| time(self.now) > after(at, seconds));
+        let late = mind.let_go.zip(job.deadline_seconds).is_some_and(|(at, seconds)| self.now > at + seconds);
         if late {
             for pod in pods.iter().filter(|pod| !pod.phase.is_final() && !pod.deleting) {
                 self.set_pod(pod, |pod| pod.deleting = true);
@@ -74,6 +66,25 @@ impl World {
         if open == 0 {
             self.job_pod(job);
         }
+    }
+
+    /// Counts the pods that have failed, or are gone.
+    fn count_failed(&mut self, job: &Arc<JobView>) -> Arc<JobView> {
+        let over = job.suspended || job.deleting || job.state != JobState::Active;
+        if over {
+            return job.clone();
+        }
+        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.owner.uid == job.uid).collect();
+        let lost = |uid: &String| pods.iter().all(|pod| pod.uid != *uid || pod.phase == PodPhase::Failed);
+        let mind = self.minds.get_mut(&job.uid).unwrap();
+        let known = mind.known.len();
+        mind.known.retain(|uid| !lost(uid));
+        mind.failures += i32::try_from(known - mind.known.len()).unwrap();
+        if mind.failures != job.failed {
+            let failed = mind.failures;
+            self.put_job(JobView { failed, ..(**job).clone() });
+        }
+        self.jobs.live()[&(job.namespace.clone(), job.name.clone())].clone()
     }
 
     fn job_pod(&mut self, job: &JobView) {

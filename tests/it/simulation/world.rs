@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kairos_operator::{
     api::{
         names,
@@ -70,6 +67,8 @@ pub struct JobMind {
     pub known: BTreeSet<String>,
     pub failures: i32,
     pub pods: u32,
+    /// When it was let run.
+    pub let_go: Option<i64>,
     pub foreground: bool,
     pub records_success_in: Option<String>,
 }
@@ -252,6 +251,11 @@ impl World {
         self.jobs.put((job.namespace.clone(), job.name.clone()), job, rv);
     }
 
+    /// Every change of a Job's spec is told by its generation.
+    pub fn change_spec(&mut self, job: JobView) {
+        self.put_job(JobView { generation: job.generation.map(|last| last + 1), ..job });
+    }
+
     pub fn put_pod(&mut self, pod: PodView) {
         let rv = self.next_rv();
         self.pods.put((pod.namespace.clone(), pod.name.clone()), pod, rv);
@@ -385,9 +389,4 @@ pub fn end(pod: &mut PodView, phase: PodPhase, reason: &str, code: i32) {
             container.state = ended(code, "");
         }
     }
-}
-
-/// `at` plus seconds.
-pub fn after(at: Timestamp, seconds: i64) -> Timestamp {
-    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }

@@ -223,11 +223,13 @@ pub struct JobView {
     pub suspended: bool,
     pub deleting: bool,
     pub state: JobState,
-    /// When it was allowed to run.
+    /// When it was allowed to run, by the clock of the controller of Jobs.
     pub started_at: Option<Timestamp>,
-    /// `activeDeadlineSeconds`, from then on.
+    /// 1 when it is made, and one more with each change of its spec, whoever makes that.
+    pub generation: Option<i64>,
+    /// `activeDeadlineSeconds`, from when it may run.
     pub deadline_seconds: Option<i64>,
-    /// How many of its pods have failed.
+    /// How many of its pods have failed, those that its controller is just counting among them.
     pub failed: i32,
     /// The boot in which its operation succeeded, if we have settled it: nothing of it runs again.
     pub settled_in: Option<String>,

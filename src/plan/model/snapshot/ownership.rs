@@ -135,7 +135,6 @@ pub fn records(op: &NodeOp, job: &Owner, node: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
@@ -164,10 +163,7 @@ mod tests {
         let me = OpRef::of(&op);
         let held = Some(me.clone());
         let n1 = NodeView { unschedulable: true, cordoned_by: held.clone(), claimed_by: held, ..node("n1") };
-        let job = job.map(|state| JobView {
-            started_at: Some(Timestamp::UNIX_EPOCH),
-            ..fixtures::job(&fixtures::job_name(), state)
-        });
+        let job = job.map(|state| fixtures::job(&fixtures::job_name(), state));
         Snapshot {
             nodes: [n1, node("n2")].into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ops: [(me.key(), Arc::new(op))].into(),

@@ -55,7 +55,12 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
     if let Some(next) = succeeded_after_all(ctx, verdict) {
         return next;
     }
-    if verdict.begun == Begun::No && has_begun(ctx) {
+    if verdict.begun == Begun::No && job::may_have_begun(ctx) {
+        // The watch of Jobs may be ahead of that of pods, which tell that nothing has begun.
+        if let Some(question) = job::unread(ctx) {
+            let reason = verdict.reason.clone();
+            return Waiting::Ending { reason, open: Open::JobUnconfirmed }.with(question);
+        }
         let meanwhile = Verdict { begun: Begun::Meanwhile, ..verdict.clone() };
         return ctx.record(|work| work.given_up = Some(meanwhile)).into();
     }
@@ -134,12 +139,6 @@ fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Plann
 /// Whether the operation has failed with its Job: not if its reboot was due all the same.
 fn has_failed(ctx: &NodeContext<'_>, job: &JobView) -> bool {
     job.state.is_failure() && ctx.work.boot_to_leave().is_none()
-}
-
-/// Whether a container of the operation has begun.
-fn has_begun(ctx: &NodeContext<'_>) -> bool {
-    let uid = ctx.work.job_uid();
-    uid.is_some_and(|uid| ctx.job_pods(uid).any(|pod| pod.has_begun()))
 }
 
 /// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet.

@@ -72,7 +72,6 @@ mod tests {
         let node =
             NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
         let job = JobView {
-            started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),
             failed: 0,
             ..fixtures::job("j", JobState::Active)

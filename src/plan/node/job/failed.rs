@@ -22,7 +22,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext},
-            failure::Failure,
+            failure::{Failure, NextPod},
             state::At,
             waiting::{NotBegun, Waiting},
         },
@@ -127,12 +127,12 @@ fn recorded_after_all(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Senti
 
 /// What follows from the failure of a Job of which nothing has begun; nothing of any other.
 fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Decision> {
-    if ctx.is_adopted() || ctx.work.succeeded_in().is_some() || !ctx.snapshot.never_began(job, &pods.all) {
+    if ctx.is_adopted() || ctx.work.succeeded_in().is_some() || !ctx.snapshot.never_began(job) {
         return None;
     }
     let obstacle = pods.newest()?.obstacle()?;
     if obstacle.permanent {
-        return Some(Failure::JobCannotStart { why: obstacle.text }.gives_up_untouched());
+        return Some(Failure::JobCannotStart { why: obstacle.text, pod: NextPod::First }.gives_up());
     }
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
     let why = NotBegun::Pod(obstacle.text);
@@ -140,7 +140,7 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
     // Not since the step began, in which the Job may have waited for another node.
     let since = refused_since.map_or(now, |at| ctx.snapshot.begun_at(at));
     if now >= later(since, limit) {
-        return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
+        return Some(Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up());
     }
     let at = At::Job {
         refused_since: refused_since.or_else(|| Some(now.into())),

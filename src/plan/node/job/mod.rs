@@ -50,6 +50,20 @@ pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Stamp>) -> Planned<D
     }
 }
 
+/// Whether the operation may have begun in the node's Job. Of one that is gone its pods tell.
+pub fn may_have_begun(ctx: &NodeContext<'_>) -> bool {
+    let Some(uid) = ctx.work.job_uid() else { return false };
+    let job = ctx.recorded_job();
+    job.is_some_and(|job| ctx.snapshot.may_have_begun(job)) || ctx.job_pods(uid).any(|pod| pod.has_begun())
+}
+
+/// What reads the node's Job and its pods, unless that was done for this very plan.
+pub fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
+    let job = ctx.recorded_job()?;
+    let question = Question::Job((job.namespace.clone(), job.name.clone()));
+    ctx.snapshot.answer(&question).is_none().then_some(question)
+}
+
 /// The operation is next: its Job's name is recorded before the Job is made.
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };

@@ -1,4 +1,4 @@
-//! A Job that runs, and none of whose containers has begun: what keeps it, and for how long that is waited for.
+//! A Job that may run: whether the operation runs in it, what keeps it from that, and for how long it is waited for.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -14,7 +14,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext},
-            failure::Failure,
+            failure::{Failure, NextPod},
             waiting::{NotBegun, Waiting},
         },
         pod_news::{self, Told},
@@ -36,27 +36,47 @@ const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
     let known = effects.absorb(known(ctx, pods));
-    if !ctx.is_adopted() && !pods.have_begun() {
-        let asked = pods.all.iter().any(|pod| pod_news::is_asked(ctx.snapshot, pod, &effects));
-        return awaited(ctx, job, pods, known, asked).with(effects);
+    if ctx.is_adopted() || ctx.snapshot.may_have_begun(job) {
+        return began(ctx, job, pods, known).with(effects);
     }
-    let why = known
-        .and_then(Known::obstacle)
-        .map(|obstacle| obstacle.text)
-        .or_else(|| effects.absorb(locked(ctx, pods)).map(|locked| locked.to_string()));
-    let why = match (why, pods.last_failure()) {
-        (Some(why), _) => Waiting::JobHeldUp { why },
-        // What its last try failed of is said with it.
-        (None, Some(last)) => Waiting::JobTries { failed: pods.count_failed(), last },
-        (None, None) => Waiting::JobRuns,
-    };
-    why.on(ctx.node).with(effects)
+    let asked = pods.all.iter().any(|pod| pod_news::is_asked(ctx.snapshot, pod, &effects));
+    awaited(ctx, job, pods, known, asked).with(effects)
 }
 
-/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
-/// that anybody sees, and may never end. What no waiting helps against fails the node at once. A pod of which
-/// no error is reported is waited for longer, and that is said: it may run by now, and its kubelet not have
-/// told so yet, after a time without the API server, say. `asked`: what Events say of it is just being read.
+/// The operation has begun, or may have. It runs, or a further try of it is to: that one has as long to start as
+/// the first had.
+fn began(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    pods: &JobPods<'_>,
+    known: Option<Known>,
+) -> Planned<Decision> {
+    let mut effects = Effects::default();
+    // Between two tries the Job controller makes no pod for a while.
+    let kept =
+        effects.absorb(kept(ctx, job, pods, known)).filter(|kept| kept.why != NotBegun::ControllerAway);
+    let Some(kept) = kept else {
+        let gone = usize::try_from(job.failed).unwrap_or(0);
+        let why = match pods.last_failure() {
+            // What its last try failed of is said with it.
+            Some(last) => Waiting::JobTries { failed: pods.count_failed(), last: Some(last) },
+            None if gone > 0 && pods.all.is_empty() && !ctx.is_adopted() => {
+                Waiting::JobTries { failed: gone, last: None }
+            }
+            None => Waiting::JobRuns,
+        };
+        return why.on(ctx.node).with(effects);
+    };
+    let why = Waiting::JobHeldUp { why: kept.why.to_string() }.on(ctx.node);
+    if ctx.is_adopted() || pods.run() {
+        return why.with(effects);
+    }
+    until_late(ctx, job, why, kept, NextPod::Further).with(effects)
+}
+
+/// Nothing of it has begun. A pod of which no error is reported is waited for longer than others, and that is said:
+/// it may run by now, and its kubelet not have told so yet, after a time without the API server, say. `asked`: what
+/// Events say of it is just being read.
 fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
@@ -65,45 +85,74 @@ fn awaited(
     asked: bool,
 ) -> Planned<Decision> {
     let calm = known.as_ref().and_then(Known::calm);
-    let obstacle = known.and_then(Known::obstacle);
-    if let Some(Obstacle { permanent: true, text }) = obstacle {
-        return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
-    }
     let mut effects = Effects::default();
-    let is_podless = pods.all.is_empty();
-    let since = ctx.snapshot.let_go_since(job);
-    let deadline = later(since, ctx.op.intent.pull_timeout);
-    let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
-    let told = told.or_else(|| effects.absorb(locked(ctx, pods)));
+    if let Some(kept) = effects.absorb(kept(ctx, job, pods, known)) {
+        let why = Waiting::JobNotBegun(kept.why.clone());
+        return until_late(ctx, job, why, kept, NextPod::First).with(effects);
+    }
     // A node that is not heard of may have begun, and nobody knows.
-    let is_silent = ctx.node.ready && !is_podless && !asked;
-    let silent = || match pods.last_failure().filter(|_| !pods.are_open()) {
-        Some(last) => Waiting::JobNotBegun(NotBegun::Pod(last)),
-        None => Waiting::JobPodSilent { told: calm.clone() },
-    };
-    let due = later(since, STARTS_WITHIN);
-    let Some(why) = told.or_else(|| effects.absorb(podless(ctx, job, pods))) else {
-        if is_silent && ctx.snapshot.now >= due {
-            return silent().with(effects);
-        }
-        if is_silent {
-            effects.add(Effects::wake_at(due));
-        }
+    if !ctx.node.ready || pods.all.is_empty() || asked {
         return Waiting::JobRuns.on(ctx.node).with(effects);
-    };
-    if ctx.snapshot.now < deadline {
-        return Waiting::JobNotBegun(why).with(effects).with(Effects::wake_at(deadline));
+    }
+    let due = later(ctx.snapshot.idle_since(job), STARTS_WITHIN);
+    if ctx.snapshot.now < due {
+        return Waiting::JobRuns.with(effects).with(Effects::wake_at(due));
+    }
+    match pods.last_failure().filter(|_| !pods.are_open()) {
+        Some(last) => Waiting::JobNotBegun(NotBegun::Pod(last)).with(effects),
+        None => Waiting::JobPodSilent { told: calm }.with(effects),
+    }
+}
+
+/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod that
+/// anybody sees, and may never end. What no waiting helps against fails the node at once. Before that the Job and
+/// its pods are read: what they say is all that tells whether the operation has begun.
+fn until_late(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    why: Waiting,
+    kept: Kept,
+    pod: NextPod,
+) -> Planned<Decision> {
+    let limit = ctx.op.intent.pull_timeout;
+    let deadline = later(ctx.snapshot.idle_since(job), limit);
+    if !kept.lasts && ctx.snapshot.now < deadline {
+        return why.with(Effects::wake_at(deadline));
     }
     // A Job's controller that is away goes on when it is back, however late.
-    if why == NotBegun::ControllerAway {
-        return Waiting::JobNotBegun(why).with(effects);
+    if kept.why == NotBegun::ControllerAway {
+        return why.into();
     }
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
-    if is_podless && ctx.snapshot.answer(&live).is_none() {
-        return Waiting::JobPodUnconfirmed.with(effects).with(live);
+    if ctx.snapshot.answer(&live).is_none() {
+        return why.with(live);
     }
-    let seconds = ctx.op.intent.pull_timeout.as_secs();
-    Failure::JobLate { seconds, why }.gives_up_untouched().into()
+    match kept {
+        Kept { why, lasts: true } => Failure::JobCannotStart { why: why.to_string(), pod }.into(),
+        Kept { why, lasts: false } => Failure::JobLate { seconds: limit.as_secs(), why, pod }.into(),
+    }
+}
+
+/// What keeps a pod of the Job from starting.
+struct Kept {
+    why: NotBegun,
+    /// No waiting helps.
+    lasts: bool,
+}
+
+/// What keeps a pod of the Job from starting, or the Job from having one.
+fn kept(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    pods: &JobPods<'_>,
+    known: Option<Known>,
+) -> Planned<Option<Kept>> {
+    if let Some(Obstacle { permanent, text }) = known.and_then(Known::obstacle) {
+        return Some(Kept { why: NotBegun::Pod(text), lasts: permanent }).into();
+    }
+    let mut effects = Effects::default();
+    let why = effects.absorb(locked(ctx, pods)).or_else(|| effects.absorb(podless(ctx, job, pods)));
+    Planned { value: why.map(|why| Kept { why, lasts: false }), effects }
 }
 
 /// What is known of a Job's pod that does not work.
@@ -164,7 +213,7 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if ctx.is_adopted() || !pods.all.is_empty() {
         return None.into();
     }
-    let due = later(ctx.snapshot.let_go_since(job), POD_EXPECTED_WITHIN);
+    let due = later(ctx.snapshot.idle_since(job), POD_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
         return Planned::from(None).with(Effects::wake_at(due));
     }

@@ -16,6 +16,7 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
+        job,
         state::{At, Begun, Verdict},
         waiting::Waiting,
     },
@@ -62,13 +63,15 @@ fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Opt
     pods.succeeded_unrecorded().then(|| Some((let_go_in.clone()?, since)))?
 }
 
-/// What a node is given up for whose command has succeeded: it is not as it was, whatever became of the Job
-/// that was to record it.
+/// What a node is given up for: it is not as it was if its command may have begun, or has succeeded, whatever
+/// became of the Job that was to record that.
 pub fn given_up(ctx: &NodeContext<'_>, verdict: Verdict) -> Verdict {
-    if ctx.work.succeeded_in().is_none() {
-        return verdict;
+    let succeeded = ctx.work.succeeded_in().is_some();
+    let is_touched = verdict.begun == Begun::No && (succeeded || job::may_have_begun(ctx));
+    let begun = if is_touched { Begun::Meanwhile } else { verdict.begun };
+    if !succeeded {
+        return Verdict { begun, ..verdict };
     }
-    let begun = if verdict.begun == Begun::No { Begun::Meanwhile } else { verdict.begun };
     let reason = manual::explained_in(Section::NotRecorded, &format!("{SAID}: {}", verdict.reason));
     Verdict { reason, begun }
 }

@@ -113,7 +113,7 @@ fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
     if !ctx.node.ready || !open.is_empty() {
         return waits.with(Effects::ask(open.into_iter().filter(|_| ctx.node.ready)));
     }
-    Waiter::Decided(Failure::OtherBoot.gives_up_untouched()).into()
+    Waiter::Decided(Failure::OtherBoot.gives_up()).into()
 }
 
 /// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show

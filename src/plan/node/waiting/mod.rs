@@ -97,7 +97,8 @@ pub enum Waiting {
     /// Tries have failed, and others follow.
     JobTries {
         failed: usize,
-        last: String,
+        /// With what the last one of them did, unless its pod is gone.
+        last: Option<String>,
     },
     /// It runs, and something keeps it from its end.
     JobHeldUp {
@@ -118,8 +119,6 @@ pub enum Waiting {
     JobUnrecorded {
         why: String,
     },
-    /// The Job has had no pod for `pullTimeoutSeconds`; a live read tells whether it has one by now.
-    JobPodUnconfirmed,
     /// The command has ended, and containers of others have not.
     OtherContainers {
         names: String,
@@ -178,10 +177,9 @@ impl Waiting {
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
             Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
-            Self::JobNotBegun(_)
-            | Self::JobPodSilent { .. }
-            | Self::JobPodUnconfirmed
-            | Self::JobUnrecorded { .. } => WaitReason::PodStart,
+            Self::JobNotBegun(_) | Self::JobPodSilent { .. } | Self::JobUnrecorded { .. } => {
+                WaitReason::PodStart
+            }
             Self::JobMade
             | Self::AsTold(_)
             | Self::OldJobDeleted
@@ -265,11 +263,17 @@ impl fmt::Display for Waiting {
             Self::JobStart { name } => return write!(f, "checking whether Job {name} has started"),
             Self::SameMachine => "checking that the node is still the same machine",
             Self::JobRuns => JOB_RUNS,
-            Self::JobTries { failed: 1, last } => {
+            Self::JobTries { failed: 1, last: Some(last) } => {
                 return write!(f, "{JOB_RUNS}; one try failed with {last}");
             }
-            Self::JobTries { failed, last } => {
+            Self::JobTries { failed: 1, last: None } => {
+                return write!(f, "{JOB_RUNS}; one try failed, and its pod is gone");
+            }
+            Self::JobTries { failed, last: Some(last) } => {
                 return write!(f, "{JOB_RUNS}; {failed} tries failed, the last one with {last}");
+            }
+            Self::JobTries { failed, last: None } => {
+                return write!(f, "{JOB_RUNS}; {failed} tries failed, and their pods are gone");
             }
             Self::JobHeldUp { why } => return write!(f, "{JOB_RUNS}: {why}"),
             Self::JobResumed { name } => {
@@ -289,7 +293,6 @@ impl fmt::Display for Waiting {
             Self::JobUnrecorded { why } => {
                 return write!(f, "the operation has succeeded, and that is still to be recorded: {why}");
             }
-            Self::JobPodUnconfirmed => return write!(f, "{JOB_RUNS}; checking whether it has a pod"),
             Self::OtherContainers { names } => {
                 return write!(f, "{JOB_RUNS}: the command has ended, container {names} has not");
             }

@@ -78,9 +78,9 @@ impl fmt::Display for NotBegun {
                 f.write_str("another operation, or an earlier try of this one, still holds the node's lock")
             }
             Self::Refused(message) => {
-                write!(f, "the Job controller has made none; the API server refuses {message}")
+                write!(f, "the Job controller has made no pod; the API server refuses {message}")
             }
-            Self::ControllerAway => f.write_str("the Job controller has made none"),
+            Self::ControllerAway => f.write_str("the Job controller has made no pod"),
         }
     }
 }

@@ -83,6 +83,9 @@ impl Past<'_> {
             if entry.phase == Phase::Completed && old.phase == Phase::Running {
                 self.succeeded(op, uid, node, entry);
             }
+            if entry.phase == Phase::Failed && old.phase == Phase::Running {
+                self.failed(op, uid, node, entry);
+            }
             self.moved(op, node, (&old, entry), now);
             let live = self
                 .nodes
@@ -141,6 +144,17 @@ impl Past<'_> {
         }
         if intent.upgrade && intent.reboot {
             self.check_upgraded(op, uid, node, entry);
+        }
+    }
+
+    /// A node that is given back as it was is one on which no command has begun.
+    fn failed(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
+        let ran = self.runs.contains_key(&(uid.to_owned(), node.to_owned()));
+        let called_off = op.metadata.deletion_timestamp.is_some();
+        if entry.job_name.is_none() && ran && !called_off && !self.rivals() && !self.is_bad(node) {
+            self.broken(format!(
+                "{uid} says that it left {node} as it was, where its operation has begun: {entry:?}"
+            ));
         }
     }
 

@@ -174,6 +174,12 @@ impl World {
             if entry.phase == Phase::Completed && before.phase == Phase::Running {
                 self.check_success(&uid, node, entry.reboot_status, intent.reboot);
             }
+            let untouched = entry.phase == Phase::Failed && entry.job_name.is_none();
+            let ran = self.history.runs.contains_key(&(uid.clone(), node.clone()));
+            let called_off = op.metadata.deletion_timestamp.is_some();
+            if before.phase == Phase::Running && untouched && ran && !called_off && !self.rivals {
+                self.broken(format!("{uid} says that it left {node} as it was, where its command has run"));
+            }
             if entry.phase.is_final() && before.phase == Phase::Running && !self.rivals {
                 self.check_called_off(&uid, node);
             }
@@ -333,7 +339,7 @@ impl World {
             && entry.node_uid == node;
         let unpullable = self.scripts[&job.owner.uid].unpullable.contains(&job.node);
         // Of two planners one may let it go while the other, which saw no waiter, gives it up.
-        let race = self.rivals && job.started_at.is_some_and(|at| at.as_second() + 2 >= self.now);
+        let race = self.rivals && self.minds[&job.uid].let_go.is_some_and(|at| at + 2 >= self.now);
         if expected && !unpullable && !race && !job.suspended && job.state == JobState::Active {
             self.broken(format!("the running Job of {:?} on {} is deleted", op.metadata.name, job.node));
         }

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod back;
+mod begun;
 mod candidates;
 mod gone;
 mod in_order;
@@ -23,6 +24,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use self::{
     arrivals::Arrivals,
     back::Back,
+    begun::Begun,
     candidates::Candidates,
     gone::Gone,
     in_order::{InOrder, sorted},
@@ -43,9 +45,6 @@ use crate::{
         time::later,
     },
 };
-
-/// How a kubelet says that it does not take a pod in.
-const REJECTED: &str = "Pod was rejected";
 
 /// One run of a container: the pod's UID, the container's name, and how often it was started before.
 type Run = (String, String, i32);
@@ -73,10 +72,7 @@ pub struct Sightings {
     jobs: BTreeMap<String, Timestamp>,
     /// Jobs that have failed, or are about to, by UID.
     failed: BTreeMap<String, Timestamp>,
-    /// Jobs that we saw before they might run: of their pods nothing has escaped us.
-    made: BTreeSet<String>,
-    /// Pods of which we saw a container that had run.
-    ran: BTreeSet<String>,
+    begun: Begun,
     /// Pods that stand still, and of which their kubelet says nothing in their status, by UID.
     silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
@@ -120,6 +116,9 @@ impl Sightings {
         if pods || facts {
             self.note_pods(snapshot);
         }
+        if jobs || pods {
+            self.begun.note(snapshot);
+        }
         self.noted = noted;
         self.note_back(snapshot);
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
@@ -155,7 +154,6 @@ impl Sightings {
             || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         let there = sorted(pods().map(|pod| &*pod.uid));
-        keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
         renew(&mut self.silent, pods().filter(|pod| pod.is_silent()).map(|pod| &*pod.uid), now);
         let mut pods_there = InOrder(&there);
         self.checks.retain(|uid, _| pods_there.has_text(uid));
@@ -175,9 +173,6 @@ impl Sightings {
         renew(&mut self.jobs, let_go.map(|job| &*job.uid), now);
         let failed = snapshot.jobs.open().filter(|job| job.state.is_failure());
         renew(&mut self.failed, failed.map(|job| &*job.uid), now);
-        let there = sorted(snapshot.jobs.open().map(|job| &*job.uid));
-        let fresh = snapshot.jobs.open().filter(|job| job.suspended && job.started_at.is_none());
-        keep(&mut self.made, &there, fresh.map(|job| &*job.uid));
     }
 
     fn renew_unwatched(&mut self, snapshot: &Snapshot) {
@@ -256,17 +251,6 @@ fn renew_runs<'a>(
     }
 }
 
-/// Keeps those that are still there, and notes those of which it is seen now.
-fn keep<'a>(seen: &mut BTreeSet<String>, there: &[&str], now: impl Iterator<Item = &'a str>) {
-    let mut in_order = InOrder(there);
-    seen.retain(|uid| in_order.has_text(uid));
-    for uid in now {
-        if !seen.contains(uid) {
-            seen.insert(uid.to_owned());
-        }
-    }
-}
-
 fn runs(pod: &PodView) -> impl Iterator<Item = RunOf<'_>> {
     let running =
         pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
@@ -299,22 +283,6 @@ impl Snapshot {
     /// Since when we have seen that the Job has failed; now, if it is new.
     pub fn failed_since(&self, job: &JobView) -> Timestamp {
         self.sightings.failed.get(&job.uid).copied().unwrap_or(self.now)
-    }
-
-    /// Whether nothing of the Job has ever begun, since the kubelet refused each pod that it has had, or the
-    /// container runtime could not start one of its containers. A kubelet that starts again may refuse, in the
-    /// same way, pods that ran before; so it is believed only of pods that we have watched from the beginning.
-    pub fn never_began(&self, job: &JobView, pods: &[&PodView]) -> bool {
-        let refused = |pod: &PodView| {
-            pod.phase == PodPhase::Failed
-                && pod.reason.contains(REJECTED)
-                && !pod.has_run()
-                && !self.sightings.ran.contains(&pod.uid)
-        };
-        self.sightings.made.contains(&job.uid)
-            && i32::try_from(pods.len()) == Ok(job.failed)
-            && job.failed > 0
-            && pods.iter().all(|pod| refused(pod) || pod.failed_to_start())
     }
 
     /// Until when a pod that is being deleted may take to end, counted from when we first saw that it is.

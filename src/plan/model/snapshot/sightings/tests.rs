@@ -108,6 +108,7 @@ fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_
     let job = |suspended: bool| JobView {
         uid: "ju".into(),
         suspended,
+        generation: Some(if suspended { 1 } else { 2 }),
         failed: i32::from(!suspended),
         ..fixtures::job("j", JobState::Active)
     };
@@ -119,24 +120,31 @@ fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_
         snapshot.sightings = Arc::new(sightings);
         snapshot
     };
+    let of_job =
+        |state: ContainerState| PodView { owner: Owner::job("j", "ju"), role: Role::Job, ..pod(state, 0) };
     let waiting = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
     let words = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods";
     let rejected = PodView {
         phase: PodPhase::Failed,
         reason: words.into(),
         containers: vec![],
-        ..pod(waiting.clone(), 0)
+        ..of_job(waiting.clone())
     };
-    let young = see(&Snapshot::default(), &job(true), &pod(waiting, 0));
-    assert!(see(&young, &job(false), &rejected).never_began(&job(false), &[&rejected]));
-    assert!(!see(&Snapshot::default(), &job(false), &rejected).never_began(&job(false), &[&rejected]));
-    let two = JobView { failed: 2, ..job(false) };
-    assert!(!see(&young, &two, &rejected).never_began(&two, &[&rejected]), "one of its pods is gone");
+    let none = Snapshot::default();
+    let never_began = |seen: &Snapshot, job: &JobView, pod: &PodView| see(seen, job, pod).never_began(job);
+    let young = see(&none, &job(true), &of_job(waiting));
+    assert!(never_began(&young, &job(false), &rejected));
+    assert!(!never_began(&none, &job(false), &rejected));
+    assert!(!never_began(&young, &JobView { failed: 2, ..job(false) }, &rejected), "one of its pods is gone");
     let ended = PodView { reason: "Evicted: The node was low on resource".into(), ..rejected.clone() };
-    assert!(!see(&young, &job(false), &ended).never_began(&job(false), &[&ended]));
+    assert!(!never_began(&young, &job(false), &ended));
+    // It was suspended after it had been let go: nothing was seen of it before.
+    let changed = |suspended: bool, generation| JobView { generation: Some(generation), ..job(suspended) };
+    let suspended = see(&none, &changed(true, 3), &rejected);
+    assert!(!never_began(&suspended, &changed(false, 4), &rejected));
     // A kubelet that starts again refuses a pod that ran, and knows of no container of it.
-    let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
-    assert!(!see(&ran, &job(false), &rejected).never_began(&job(false), &[&rejected]));
+    let ran = see(&young, &job(false), &of_job(ContainerState::Running { since: at(0) }));
+    assert!(!never_began(&ran, &job(false), &rejected));
 }
 
 /// The server's clock may be hours behind ours, and a pod that has just been asked to end is no old case.
@@ -190,8 +198,8 @@ fn what_is_passed_by_would_have_come_to_the_same() {
             1 => {
                 let states = [JobState::Active, JobState::Complete, JobState::Failed("m".into())];
                 let job = fixtures::job(&name, rng.choice(states).unwrap());
-                let (suspended, started_at) = (rng.bool(), rng.bool().then(|| at(0)));
-                snapshot.jobs.insert(key, Arc::new(JobView { uid, suspended, started_at, ..job }));
+                let (suspended, generation) = (rng.bool(), Some(rng.i64(1..4)));
+                snapshot.jobs.insert(key, Arc::new(JobView { uid, suspended, generation, ..job }));
             }
             2 => drop(table.remove(&key)),
             3 | 4 => {

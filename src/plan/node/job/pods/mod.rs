@@ -67,9 +67,9 @@ impl<'a> JobPods<'a> {
 }
 
 impl JobPods<'_> {
-    /// Whether the operation has begun in any of them.
-    pub fn have_begun(&self) -> bool {
-        self.all.iter().any(|pod| pod.has_begun())
+    /// Whether the operation runs in one of them, as far as one sees.
+    pub fn run(&self) -> bool {
+        self.all.iter().any(|pod| pod.has_begun() && !pod.phase.is_final())
     }
 
     /// Whether one of them may still run, as far as one sees.

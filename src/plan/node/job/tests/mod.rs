@@ -1,5 +1,6 @@
 //! Tests of the step in which the Job runs.
 
+mod begun;
 mod cancelled;
 mod content;
 mod injected;

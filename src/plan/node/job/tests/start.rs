@@ -3,9 +3,10 @@
 use super::*;
 use crate::plan::model::question::Answer;
 
-/// A Job that may run since second 0, and its pod, whose container waits.
+/// A Job that may run since second 0, and its pod, whose container waits. Both were watched from the beginning.
 fn silent() -> World {
     let mut world = suspended();
+    world.pass(0);
     let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
     world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     let waits = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
