@@ -157,8 +157,8 @@ impl Failure {
             Self::OtherBoot
             | Self::JobCannotStart { pod: NextPod::First, .. }
             | Self::JobLate { pod: NextPod::First, .. } => Begun::No,
-            // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose boot
-            // id stays.
+            // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose
+            // boot id stays.
             Self::JobVanished
             | Self::BootIdStays
             | Self::JobCannotStart { pod: NextPod::Further, .. }

@@ -16,7 +16,7 @@ use crate::plan::{
         context::{Decision, NodeContext},
         failure::Failure,
         hold,
-        state::{At, Entry, JobRecord, State, WaiterRecord, Working},
+        state::{At, Begun, Entry, JobRecord, State, Verdict, WaiterRecord, Working},
         waiter::{self, Room, Waiter},
         waiting::Waiting,
     },
@@ -128,8 +128,13 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
     let resume = Action::ResumeJob { job: target, resource_version };
     let next = effects.absorb(held(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
     match next {
-        Some(ends @ Decision::GiveUp(_)) => {
-            return unseen_start(ctx, job).map_or_else(|| ends.into(), |wait| wait.with(effects));
+        Some(Decision::GiveUp(verdict)) => {
+            if let Some(wait) = unseen_start(ctx, job) {
+                return wait.with(effects);
+            }
+            // Its UID is recorded, and it was not let go. Whether it had run before somebody suspended it,
+            // `give_up` asks.
+            return Decision::GiveUp(Verdict { begun: Begun::No, ..verdict }).into();
         }
         Some(next) => return next.with(effects),
         None => {}

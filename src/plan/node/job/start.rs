@@ -1,4 +1,5 @@
-//! A Job that may run: whether the operation runs in it, what keeps it from that, and for how long it is waited for.
+//! A Job that may run: whether the operation runs in it, what keeps it from that, and for how long it is
+//! waited for.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -43,8 +44,8 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     awaited(ctx, job, pods, known, asked).with(effects)
 }
 
-/// The operation has begun, or may have. It runs, or a further try of it is to: that one has as long to start as
-/// the first had.
+/// The operation has begun, or may have. It runs, or a further try of it is to: that one has as long to start
+/// as the first had.
 fn began(
     ctx: &NodeContext<'_>,
     job: &JobView,
@@ -74,9 +75,9 @@ fn began(
     until_late(ctx, job, why, kept, NextPod::Further).with(effects)
 }
 
-/// Nothing of it has begun. A pod of which no error is reported is waited for longer than others, and that is said:
-/// it may run by now, and its kubelet not have told so yet, after a time without the API server, say. `asked`: what
-/// Events say of it is just being read.
+/// Nothing of it has begun. A pod of which no error is reported is waited for longer than others, and that is
+/// said: it may run by now, and its kubelet not have told so yet, after a time without the API server, say.
+/// `asked`: what Events say of it is just being read.
 fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
@@ -104,9 +105,9 @@ fn awaited(
     }
 }
 
-/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod that
-/// anybody sees, and may never end. What no waiting helps against fails the node at once. Before that the Job and
-/// its pods are read: what they say is all that tells whether the operation has begun.
+/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
+/// that anybody sees, and may never end. What no waiting helps against fails the node at once. Before that
+/// the Job and its pods are read: what they say is all that tells whether the operation has begun.
 fn until_late(
     ctx: &NodeContext<'_>,
     job: &JobView,

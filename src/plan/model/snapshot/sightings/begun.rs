@@ -1,11 +1,11 @@
-//! Whether the operation may have begun in a Job. It is asked wherever a node is to be given back as it was, and
-//! has one answer.
+//! Whether the operation may have begun in a Job. It is asked wherever a node is to be given back as it was,
+//! and has one answer.
 //!
-//! A pod that is there tells, and one that we have seen. But pods are deleted and evicted, and whoever leads anew
-//! has not seen those of before. Then the Job's own status is left: it counts every pod that has failed, and
-//! `podReplacementPolicy: Failed` has each counted before another one follows. Those that its controller ends
-//! because somebody suspends it are not counted; but that changes its spec, whose changes are. Where none of these
-//! says that nothing has begun, something may have.
+//! A pod that is there tells, and one that we have seen. But pods are deleted and evicted, and whoever leads
+//! anew has not seen those of before. Then the Job's own status is left: it counts every pod that has failed,
+//! and `podReplacementPolicy: Failed` has each counted before another one follows. Those that its controller
+//! ends because somebody suspends it are not counted; but that changes its spec, whose changes are. Where
+//! none of these says that nothing has begun, something may have.
 
 use std::collections::BTreeMap;
 
@@ -66,8 +66,8 @@ impl Seen {
         self.idle = idle.then(|| self.idle.unwrap_or(snapshot.now));
     }
 
-    /// A kubelet that starts again may refuse pods that ran before, and says of them what it says of those that
-    /// it never took in; so it is believed only of pods that we have watched from the beginning.
+    /// A kubelet that starts again may refuse pods that ran before, and says of them what it says of those
+    /// that it never took in; so it is believed only of pods that we have watched from the beginning.
     fn may_have_begun_in(&self, pod: &PodView) -> bool {
         let ran = || pod.has_run() || self.pods.get(&pod.uid) == Some(&true);
         pod.has_begun() || (is_refused(pod) && (!self.made || ran()))
@@ -78,8 +78,8 @@ fn is_refused(pod: &PodView) -> bool {
     pod.phase == PodPhase::Failed && pod.reason.contains(REJECTED)
 }
 
-/// Whether its spec was changed once at most, to let it run. The deletion of an object that something keeps counts
-/// as a change, too.
+/// Whether its spec was changed once at most, to let it run. The deletion of an object that something keeps
+/// counts as a change, too.
 fn is_as_let_go(job: &JobView) -> bool {
     let known = 1 + i64::from(!job.suspended) + i64::from(job.deleting);
     job.generation.is_some_and(|generation| generation <= known)
@@ -104,8 +104,8 @@ impl Snapshot {
             || !(seen.made || is_as_let_go(job))
     }
 
-    /// Whether nothing of a Job that has failed has ever begun, since the kubelet refused each pod that it has had,
-    /// or the container runtime could not start one of its containers.
+    /// Whether nothing of a Job that has failed has ever begun, since the kubelet refused each pod that it
+    /// has had, or the container runtime could not start one of its containers.
     pub fn never_began(&self, job: &JobView) -> bool {
         let told = |pod: &PodView| is_refused(pod) || pod.failed_to_start();
         i32::try_from(self.pods_made_by(job).count()) == Ok(job.failed)
@@ -114,8 +114,8 @@ impl Snapshot {
             && !self.may_have_begun(job)
     }
 
-    /// Since when we have seen that the Job may run, and that the operation runs in no pod of it; now, if that is
-    /// new, or not so.
+    /// Since when we have seen that the Job may run, and that the operation runs in no pod of it; now, if
+    /// that is new, or not so.
     pub fn idle_since(&self, job: &JobView) -> Timestamp {
         self.sightings.begun.0.get(&job.uid).and_then(|seen| seen.idle).unwrap_or(self.now)
     }

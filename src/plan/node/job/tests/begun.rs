@@ -1,9 +1,13 @@
-//! Whether the operation may have begun in a Job: in a pod that is there, in one that was seen, or in one of which
-//! the Job's status alone tells.
+//! Whether the operation may have begun in a Job: in a pod that is there, in one that was seen, or in one of
+//! which the Job's status alone tells.
 
 use super::*;
 use crate::plan::{
-    model::question::{Answer, Question},
+    model::{
+        identity::Identified,
+        question::{Answer, Question},
+        snapshot::PersistentFailure,
+    },
     node::{fixtures::line, job::run},
 };
 
@@ -95,7 +99,8 @@ fn a_command_that_ran_in_a_pod_that_is_gone_has_begun() {
     assert!(told.starts_with("no further pod of the Job can start: InvalidImageName"), "{told}");
 }
 
-/// Between two tries the Job has no pod, and a webhook that does not answer is no reason to call the node untouched.
+/// Between two tries the Job has no pod, and a webhook that does not answer is no reason to call the node
+/// untouched.
 #[test]
 fn a_job_without_a_pod_whose_last_one_ran_has_begun() {
     let mut world = began();
@@ -144,7 +149,8 @@ fn whoever_leads_anew_takes_the_word_of_the_job_for_what_it_has_not_seen() {
     }
 }
 
-/// What never began is given back as it was, however often somebody deletes its pods, or its node refuses them.
+/// What never began is given back as it was, however often somebody deletes its pods, or its node refuses
+/// them.
 #[test]
 fn pods_of_which_none_began_are_no_try_though_they_are_counted_and_gone() {
     let mut world = suspended();
@@ -179,4 +185,41 @@ fn what_began_after_it_was_given_up_as_untouched_is_known_by_what_the_job_counts
     });
     world.pass(1);
     assert_eq!(world.entry().untouched, Some(false), "{:?}", world.entry());
+}
+
+/// The API server denies that the Job is let go, as a policy may, and goes on denying it.
+fn denied(mut world: World, since: i64) -> (Phase, Option<bool>, String) {
+    let out = world.pass(since);
+    let resume = out.actions.iter().find(|action| matches!(action, Action::ResumeJob { .. })).unwrap();
+    let message = "admission webhook \"queue\" denied the request".to_owned();
+    world.snapshot.failures = [(resume.id(), PersistentFailure { since: at(since), message })].into();
+    ends(&mut world, since + 1..since + 60)
+}
+
+#[test]
+fn a_job_that_cannot_be_let_go_has_left_its_node_as_it_was() {
+    let (phase, ran, told) = denied(suspended(), 0);
+    assert_eq!((phase, ran), (Phase::Failed, Some(false)), "{told}");
+    assert!(told.starts_with("the operation was not started in 40 s: "), "{told}");
+    assert!(told.contains("denied the request"), "{told}");
+    // Its waiter was lost before, and none gets ready any more.
+    let mut world = suspended();
+    world.snapshot.pods.clear();
+    let (phase, ran, told) = ends(&mut world, 0..100);
+    assert!(told.starts_with("the reboot waiter did not get ready in 40 s"), "{told}");
+    assert_eq!((phase, ran), (Phase::Failed, Some(false)), "{told}");
+}
+
+#[test]
+fn a_job_that_ran_before_somebody_suspended_it_has_not() {
+    // Whoever leads anew sees that it was let go before.
+    let mut world = suspended();
+    job(&mut world, |job| (job.suspended, job.generation) = (true, Some(3)));
+    let (phase, ran, told) = denied(world, 0);
+    assert_eq!((phase, ran), (Phase::Failed, Some(true)), "{told}");
+    let mut world = began();
+    without_pods(&mut world);
+    job(&mut world, |job| (job.suspended, job.generation) = (true, Some(3)));
+    let (phase, ran, told) = denied(world, 10);
+    assert_eq!((phase, ran), (Phase::Failed, Some(true)), "{told}");
 }
