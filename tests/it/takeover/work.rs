@@ -7,7 +7,7 @@ use kairos_operator::{
     api::nodeop::{Phase, RebootStatus, Step},
     plan::model::{
         action::Action,
-        snapshot::{JobState, JobView, PodPhase, Role, Snapshot},
+        snapshot::{ContainerState, ContainerView, JobState, JobView, PodPhase, PodView, Role, Snapshot},
     },
 };
 use serde_json::json;
@@ -123,4 +123,30 @@ fn a_node_whose_job_is_gone_stays_cordoned() {
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
     let lifts = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.unschedulable.is_some());
     assert!(!wanted.iter().any(lifts), "{wanted:?}");
+}
+
+/// A start that failed leaves its reboot pod behind, which waits for ever for the sentinel of a Job that was
+/// never made.
+#[test]
+fn a_reboot_that_was_over_is_not_awaited_because_another_reboot_pod_waits() {
+    let mut s = in_hand(
+        json!({"rebootOnSuccess": true}),
+        json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+    );
+    job(&mut s, "n1", JobState::Complete);
+    pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, Some("completed"));
+    let done = s.pods.values().next().unwrap().as_ref().clone();
+    let state = ContainerState::Running { since: at(5) };
+    let leaked = PodView {
+        name: "op-reboot-leaked".into(),
+        uid: "leaked".into(),
+        phase: PodPhase::Running,
+        reboot_state: None,
+        containers: vec![ContainerView::new("reboot", state)],
+        ..done
+    };
+    s.pods.insert(("ns".into(), "op-reboot-leaked".into()), Arc::new(leaked));
+    settled(&mut s);
+    assert!(entry(&s, "n1").message.unwrap().contains("not proved"), "{:?}", entry(&s, "n1"));
+    assert_ne!(entry(&s, "n1").step, Some(Step::Reboot));
 }
