@@ -36,11 +36,14 @@ pub fn is_to_be_adopted(status: &NodeOpStatus) -> bool {
     is_legacy(status) && !status.is_over()
 }
 
-/// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
-fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
-    let pods = ctx.snapshot.pods_of_on(&ctx.op.id, Role::Waiter, &ctx.node.name).map(AsRef::as_ref);
-    let there = pods.filter(|pod: &&PodView| pod.is_active());
-    there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
+/// The Go operator's reboot pods of the node.
+fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = &'a PodView> {
+    ctx.snapshot.pods_of_on(&ctx.op.id, Role::Waiter, &ctx.node.name).map(AsRef::as_ref)
+}
+
+/// Whether a reboot pod has said that it reboots.
+fn has_said(pod: &PodView) -> bool {
+    pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)
 }
 
 /// Whether a reboot pod has said that it reboots and is in a later run since: in a new boot, or after a
@@ -53,7 +56,8 @@ fn runs_again(pod: &PodView) -> bool {
 /// one to be left.
 pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
     let same = ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
-    same && ctx.is_adopted() && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
+    let over = |pod: &PodView| pod.is_active() && has_said(pod) && runs_again(pod);
+    same && ctx.is_adopted() && waiters(ctx).any(over)
 }
 
 /// The boot that an adopted node is about to leave: its Job is complete, and the reboot that follows is the Go
@@ -65,6 +69,12 @@ pub fn boot_to_leave(ctx: &NodeContext<'_>) -> Planned<Option<String>> {
     if !open.questions.is_empty() {
         return Planned::from(None).with(open);
     }
-    let to_come = waiters(ctx).any(|(pod, said)| !said || !runs_again(pod));
+    // One that has said so decides, also when it has ended. Another one may have been left behind by a start
+    // that failed, and waits for the sentinel of a Job that was never made.
+    let (said, silent): (Vec<&PodView>, Vec<_>) = waiters(ctx).partition(|pod| has_said(pod));
+    let to_come = match said.is_empty() {
+        true => silent.iter().any(|pod| pod.is_active()),
+        false => said.iter().all(|pod| pod.is_active() && !runs_again(pod)),
+    };
     (to_come && !ctx.node.boot_id.is_empty()).then(|| ctx.node.boot_id.clone()).into()
 }

@@ -7,12 +7,12 @@ use kairos_operator::{
     api::nodeop::{Phase, RebootStatus, Step},
     plan::model::{
         action::Action,
-        snapshot::{JobState, JobView, PodPhase, Role, Snapshot},
+        snapshot::{ContainerState, ContainerView, JobState, JobView, PodPhase, PodView, Role, Snapshot},
     },
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled};
+use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled, world};
 
 fn running(reboot: bool) -> serde_json::Value {
     let reboot = if reboot { "pending" } else { "not-requested" };
@@ -123,4 +123,45 @@ fn a_node_whose_job_is_gone_stays_cordoned() {
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
     let lifts = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.unschedulable.is_some());
     assert!(!wanted.iter().any(lifts), "{wanted:?}");
+}
+
+/// A start that failed leaves its reboot pod behind, which waits for ever for the sentinel of a Job that was
+/// never made.
+#[test]
+fn a_reboot_that_was_over_is_not_awaited_because_another_reboot_pod_waits() {
+    let mut s = in_hand(
+        json!({"rebootOnSuccess": true}),
+        json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+    );
+    job(&mut s, "n1", JobState::Complete);
+    pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, Some("completed"));
+    let done = s.pods.values().next().unwrap().as_ref().clone();
+    let state = ContainerState::Running { since: at(5) };
+    let leaked = PodView {
+        name: "op-reboot-leaked".into(),
+        uid: "leaked".into(),
+        phase: PodPhase::Running,
+        reboot_state: None,
+        containers: vec![ContainerView::new("reboot", state)],
+        ..done
+    };
+    s.pods.insert(("ns".into(), "op-reboot-leaked".into()), Arc::new(leaked));
+    settled(&mut s);
+    assert!(entry(&s, "n1").message.unwrap().contains("not proved"), "{:?}", entry(&s, "n1"));
+    assert_ne!(entry(&s, "n1").step, Some(Step::Reboot));
+}
+
+/// Privileged, and without an end: it waits on a node that was never begun.
+#[test]
+fn a_reboot_pod_on_a_node_that_was_never_begun_ends_with_its_nodeop() {
+    for phase in ["Failed", "Completed"] {
+        let mut s = world(
+            json!({"rebootOnSuccess": true}),
+            json!({"phase": phase, "nodeStatuses": {"n1": {"phase": phase, "jobName": "op-n1-x7k2q", "rebootStatus": "completed"}}}),
+        );
+        pod(&mut s, "n3", Role::Waiter, PodPhase::Running, None);
+        let wanted = planned(&mut s).actions;
+        let ends = |action: &Action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("waiter-n3"));
+        assert!(wanted.iter().any(ends), "{phase}: {wanted:?}");
+    }
 }
