@@ -6,6 +6,7 @@
 //! too early.
 
 mod arrivals;
+mod away;
 mod candidates;
 mod gone;
 mod in_order;
@@ -21,6 +22,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use self::{
     arrivals::Arrivals,
+    away::Away,
     candidates::Candidates,
     gone::Gone,
     in_order::{InOrder, sorted},
@@ -79,8 +81,6 @@ pub struct Sightings {
     silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
     checks: BTreeMap<String, Timestamp>,
-    /// Nodes that are not Ready, by UID.
-    away: BTreeMap<String, Timestamp>,
     /// Nodes of which it cannot be read yet what they run, by UID.
     joining: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
@@ -96,6 +96,7 @@ pub struct Sightings {
     arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
+    away: Away,
     gone: Gone,
     members: Members,
     candidates: Candidates,
@@ -117,7 +118,6 @@ impl Sightings {
             self.note_pods(snapshot);
         }
         self.noted = noted;
-        renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
         renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
@@ -137,6 +137,7 @@ impl Sightings {
                 _ => {}
             }
         }
+        self.away.note(snapshot);
         self.gone.note(snapshot);
         self.members.note(&snapshot.nodes, now);
         self.candidates.note(snapshot);
@@ -321,11 +322,6 @@ impl Snapshot {
     /// Since when we have seen another replica start, so that our own pod can leave this node.
     pub fn replica_starts_since(&self, node: &str) -> Timestamp {
         self.sightings.replicas.get(node).copied().unwrap_or(self.now)
-    }
-
-    /// Since when we have seen that the node is not Ready; now, if it is Ready.
-    pub fn away_since(&self, node: &NodeView) -> Timestamp {
-        self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
     }
 
     /// Since when we have seen that it cannot be read yet what the node runs; now, if it can.
