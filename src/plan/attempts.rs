@@ -24,7 +24,8 @@ use crate::{
     },
     plan::model::{
         action::{Action, NodeChange},
-        snapshot::NodeView,
+        snapshot::{NodeView, Snapshot},
+        stamp::Stamp,
         time::later,
     },
 };
@@ -93,12 +94,23 @@ pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
 }
 
 /// Whether the node is not Ready, and went down soon after an upgrade was done with it.
-pub fn went_down(node: &NodeView) -> bool {
-    let Some(down) = node.ready_changed.filter(|_| !node.ready && node.claimed_by.is_none()) else {
+pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
+    if node.ready || node.claimed_by.is_some() {
         return false;
-    };
-    let soon = |done: Timestamp| (done..later(done, SETTLES)).contains(&down);
+    }
+    // Of one that was down when we came, two clocks that are none of ours say it.
+    let told =
+        |done: Timestamp| node.ready_changed.is_some_and(|down| (done..later(done, SETTLES)).contains(&down));
+    let soon = |done: Timestamp| went_down_soon(snapshot, node, done.into()).unwrap_or_else(|| told(done));
     read(node).is_some_and(|all| all.done().any(soon))
+}
+
+/// Whether a node went down soon after it was done, as that stands in a status or on the node. What was done
+/// before we led counts from when we began to lead: nobody knows by what clock that was written. Nothing, if
+/// the node was down already by then.
+pub fn went_down_soon(snapshot: &Snapshot, node: &NodeView, done: Stamp) -> Option<bool> {
+    let down = snapshot.went_away_at(node)?;
+    Some(down < later(snapshot.begun_at(done), SETTLES))
 }
 
 fn read(node: &NodeView) -> Option<Attempts> {

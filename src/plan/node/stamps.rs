@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        names::container,
+        names::{self, container},
         nodeop::{NodeStatus, Phase, Step},
     },
     plan::{
-        fixtures,
+        attempts, fixtures,
         model::{
             action::{Action, Plan},
-            snapshot::{ContainerState, ContainerView, JobState, JobView, Owner, PodPhase, PodView, Role},
+            snapshot::{
+                ContainerState, ContainerView, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role,
+            },
         },
         node::fixtures::{World, at},
     },
@@ -156,6 +158,56 @@ fn a_success_is_recorded_for_as_long_as_a_pod_may_take_to_start() {
             let entry = world.entry();
             let again = entry.step == Some(Step::Job) && entry.job_uid.is_none() && entry.given_up.is_none();
             assert_eq!(again && entry.phase == Phase::Running, records, "{skew}, {now}: {entry:?}");
+        }
+    }
+}
+
+/// Done by the earlier leader; n2 is still to be taken, and somebody holds it.
+fn done(skew: i64) -> World {
+    let mut world = led(skew, |then| {
+        json!({"phase": "Completed", "jobName": fixtures::job_name(), "rebootStatus": "completed", "lastUpdated": then})
+    })
+    .op(|op| op.status.as_mut().unwrap().node_statuses.insert("n2", NodeStatus::default()))
+    .node(|node| {
+        (node.claimed_by, node.cordoned_by, node.unschedulable) = (None, None, false);
+        let attempt = format!("other/1@{:.0}", at(skew));
+        node.annotations.insert(names::ATTEMPTED.into(), attempt);
+    });
+    let mut held = NodeView { name: "n2".into(), uid: "n2".into(), ready: true, ..NodeView::default() };
+    held.labels.insert(names::HOLD.into(), "true".into());
+    world.snapshot.nodes.insert("n2".into(), Arc::new(held));
+    world
+}
+
+/// An image that comes up and does not stay so would take one node after the other.
+#[test]
+fn a_node_that_goes_down_soon_after_it_was_done_is_known_to() {
+    for skew in SKEWS {
+        for (second, soon) in [(61, true), (600, true), (601, false)] {
+            let mut world = done(skew);
+            world.pass(2);
+            world = world.node(|node| (node.ready, node.ready_changed) = (false, Some(at(second))));
+            world.pass(second);
+            let entry = world.entry();
+            assert_eq!(entry.holds_slot == Some(true), soon, "{skew}, {second}: {entry:?}");
+            let node = &world.snapshot.nodes["n1"];
+            assert_eq!(attempts::went_down(&world.snapshot, node), soon, "{skew}, {second}");
+        }
+    }
+}
+
+/// Whoever has not seen it go down knows no more of it than was written down.
+#[test]
+fn a_node_that_was_down_when_we_came_went_down_when_others_say() {
+    for (second, soon) in [(-1, false), (0, true), (599, true), (600, false)] {
+        let mut world = done(0).now(700);
+        world.snapshot.leading_since = at(690);
+        world = world.node(|node| (node.ready, node.ready_changed) = (false, Some(at(second))));
+        for now in [700, 701] {
+            world.pass(now);
+            let node = &world.snapshot.nodes["n1"];
+            assert_eq!(attempts::went_down(&world.snapshot, node), soon, "{second}");
+            assert_eq!(world.entry().holds_slot, None, "it is long ago: {second}");
         }
     }
 }

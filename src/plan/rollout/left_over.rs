@@ -63,7 +63,7 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     });
     let down = snapshot.nodes.that_are(Standing::Away).filter(|node| {
         let entry = nodes.get(&node.name);
-        entry.is_some_and(|entry| entry.phase != Phase::Running) && attempts::went_down(node)
+        entry.is_some_and(|entry| entry.phase != Phase::Running) && attempts::went_down(snapshot, node)
     });
     let down = down.map(|node| {
         let why = OutOfService::WentDown(node.name.clone());

@@ -16,12 +16,13 @@ use crate::{
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::{
-        attempts::SETTLES,
+        attempts::{self, SETTLES},
         model::{
             effects::{Effects, Planned},
             failing,
             question::Question,
             snapshot::{NodeView, Standing},
+            stamp::Stamp,
             time::later,
             why::{WaitReason, Why},
         },
@@ -154,8 +155,10 @@ impl Pass<'_> {
             self.rollout.nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
         // Another operation that has the node by now may be what takes it down.
         let Some(entry) = entry.filter(|_| node.claimed_by.is_none()) else { return };
-        let since = entry.last_updated.as_ref().map(|time| time.0);
-        if since.is_none_or(|since| self.ctx.snapshot.now >= later(since, SETTLES)) {
+        let Some(done) = entry.last_updated.as_ref().map(Stamp::from) else { return };
+        let now = self.ctx.snapshot.now;
+        let soon = attempts::went_down_soon(self.ctx.snapshot, node, done);
+        if !soon.unwrap_or_else(|| now < later(done.written(), SETTLES)) {
             return;
         }
         let Some(why) = out_of_service::of(self.ctx.op, entry, node) else { return };

@@ -153,7 +153,7 @@ impl Nodes {
             let other = runs.filter(|runs| *runs != release);
             // One that ran what it should, and well for a while, has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
-            let away = kept || !node.ready && (runs != Some(release) || attempts::went_down(node));
+            let away = kept || !node.ready && (runs != Some(release) || attempts::went_down(snapshot, node));
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }

@@ -24,7 +24,7 @@ impl Sightings {
         let held =
             statuses.flat_map(|status| status.node_statuses.marked([Mark::Identified, Mark::HoldsSlot]));
         let ready = held.filter_map(|(name, _)| snapshot.nodes.get(name)).filter(|node| node.ready);
-        let was_away = |uid: &&str| self.away.contains_key(*uid) || self.back.contains_key(*uid);
+        let was_away = |uid: &&str| self.away.has(uid) || self.back.contains_key(*uid);
         let there = sorted(ready.map(|node| &*node.uid).filter(was_away));
         renew_all(&mut self.back, &there, snapshot.now);
     }

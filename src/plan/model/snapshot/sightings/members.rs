@@ -169,7 +169,7 @@ mod tests {
         let first = see(0, &Snapshot::default(), Some(&n1_in(true, "b1")));
         assert_eq!(since(&first), Some(at(-100)), "it was so before we looked: since we lead");
         let away = see(10, &first, Some(&n1_in(false, "b1")));
-        assert_eq!((since(&away), away.away_since(&away.nodes["n1"])), (None, at(10)));
+        assert_eq!((since(&away), away.went_away_at(&away.nodes["n1"])), (None, Some(at(10))));
         let back = see(20, &away, Some(&n1_in(true, "b1")));
         assert_eq!(since(&see(25, &back, Some(&n1_in(true, "b1")))), Some(at(20)));
         let fast = see(30, &back, Some(&n1_in(true, "b2")));

@@ -6,6 +6,7 @@
 //! too early.
 
 mod arrivals;
+mod away;
 mod back;
 mod begun;
 mod candidates;
@@ -23,6 +24,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use self::{
     arrivals::Arrivals,
+    away::Away,
     back::Back,
     begun::Begun,
     candidates::Candidates,
@@ -77,8 +79,6 @@ pub struct Sightings {
     silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
     checks: BTreeMap<String, Timestamp>,
-    /// Nodes that are not Ready, by UID.
-    away: BTreeMap<String, Timestamp>,
     /// Nodes that have a slot, were away, and are Ready again.
     back: Back,
     /// Nodes of which it cannot be read yet what they run, by UID.
@@ -96,6 +96,7 @@ pub struct Sightings {
     arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
+    away: Away,
     gone: Gone,
     members: Members,
     candidates: Candidates,
@@ -120,8 +121,6 @@ impl Sightings {
             self.begun.note(snapshot);
         }
         self.noted = noted;
-        self.note_back(snapshot);
-        renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
         renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
@@ -141,6 +140,9 @@ impl Sightings {
                 _ => {}
             }
         }
+        // It is told by who was away at the last look.
+        self.note_back(snapshot);
+        self.away.note(snapshot);
         self.gone.note(snapshot);
         self.members.note(&snapshot.nodes, now);
         self.candidates.note(snapshot);
@@ -294,11 +296,6 @@ impl Snapshot {
     /// Since when we have seen another replica start, so that our own pod can leave this node.
     pub fn replica_starts_since(&self, node: &str) -> Timestamp {
         self.sightings.replicas.get(node).copied().unwrap_or(self.now)
-    }
-
-    /// Since when we have seen that the node is not Ready; now, if it is Ready.
-    pub fn away_since(&self, node: &NodeView) -> Timestamp {
-        self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
     }
 
     /// Since when we have seen that it cannot be read yet what the node runs; now, if it can.
