@@ -174,6 +174,34 @@ async fn a_job_that_cannot_be_made_in_time_fails_the_node_and_gives_it_back() {
     assert_eq!((pods, rig.cluster.list("jobs.batch").len(), rig.cluster.list(OPS).len()), (0, 0, 1));
 }
 
+/// A policy engine's own pods may be what a drain has evicted, and where there is no other node they come back once
+/// this one is uncordoned, and not before. It answers nobody until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_goes_down_before_the_jobs_pod_is_made_does_not_keep_the_node_cordoned() {
+    let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
+    let words = "failed calling webhook \"policy.example.com\": no endpoints available";
+    let faults = rig.cluster.faults().clone();
+    // Neither the operator's dry runs nor the Job controller make a pod once there is a Job.
+    let is_down = std::sync::atomic::AtomicBool::new(false);
+    rig.cluster.admission().refuse(move |c| {
+        let order = std::sync::atomic::Ordering::SeqCst;
+        if c.table == "jobs.batch" && !c.dry_run && !is_down.swap(true, order) {
+            faults.arm(Fault::on("create", "pods", Effect::Refuse(500)).saying(words).always());
+        }
+        (c.table == "pods" && has_container(c.object, "nodeop") && is_down.load(order))
+            .then(|| words.to_owned())
+    });
+    rig.start(&[]);
+    rig.op("op", and(reboot(), json!({"cordon": true, "pullTimeoutSeconds": 20}))).await;
+    let status = rig.over("op").await;
+    let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+    assert!(message.contains("could not start in 20 s") && message.contains(words), "{message}");
+    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Failed"), 0, 0));
+    let node = rig.cluster.get("nodes", "", "n1").unwrap();
+    assert!(node["spec"]["unschedulable"] != true, "{node:#}");
+    assert_eq!(rig.left(), [""; 0]);
+}
+
 /// An upgrade shows what its NodeOp says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_in_a_restricted_namespace_fails_in_the_servers_words() {

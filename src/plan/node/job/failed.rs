@@ -17,7 +17,8 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             manual::Section,
-            snapshot::JobView,
+            question::Question,
+            snapshot::{JobState, JobView},
             time::later,
         },
         node::{
@@ -72,6 +73,9 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if let Some(next) = effects.absorb(unrecorded::recorded_again(ctx, job, pods)) {
         return next.with(effects);
     }
+    if let Some(next) = without_a_pod(ctx, job, pods, why) {
+        return next;
+    }
     if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
@@ -123,6 +127,28 @@ fn section(is_upgrade: bool, message: &str) -> Section {
 /// What the Job recorded of its success, where a reboot was to follow.
 fn recorded_after_all(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Sentinel> {
     pods.recorded_after_all().filter(|_| ctx.op.intent.reboot && !ctx.is_adopted())
+}
+
+/// What follows if the Job has failed and never had a pod: its deadline counts from when it may run, whatever
+/// kept its controller from making one. The node is as it was.
+fn without_a_pod(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    pods: &JobPods<'_>,
+    why: &str,
+) -> Option<Planned<Decision>> {
+    let is_empty = matches!(job.state, JobState::Failed(_)) && job.failed == 0 && pods.all.is_empty();
+    let ran = || ctx.is_adopted() || ctx.work.succeeded_in().is_some() || ctx.snapshot.may_have_begun(job);
+    if !is_empty || ran() {
+        return None;
+    }
+    let why = why.to_owned();
+    let live = Question::Job((job.namespace.clone(), job.name.clone()));
+    if ctx.snapshot.answer(&live).is_none() {
+        return Some(Waiting::JobPodsUnread { why }.with(live));
+    }
+    let (seconds, why) = (ctx.op.intent.job_deadline, NotBegun::Pod(why));
+    Some(Failure::JobLate { seconds, why, pod: NextPod::First }.into())
 }
 
 /// What follows from the failure of a Job of which nothing has begun; nothing of any other.

@@ -9,6 +9,7 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned},
+            failing,
             question::{Answer, Question},
             snapshot::{JobView, Obstacle, PodView},
             time::later,
@@ -120,10 +121,7 @@ fn until_late(
     if !kept.lasts && ctx.snapshot.now < deadline {
         return why.with(Effects::wake_at(deadline));
     }
-    // A Job's controller that is away goes on when it is back, however late.
-    if kept.why == NotBegun::ControllerAway {
-        return why.into();
-    }
+    let Some(kept) = in_the_end(ctx, kept) else { return why.into() };
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
     if ctx.snapshot.answer(&live).is_none() {
         return why.with(live);
@@ -132,6 +130,25 @@ fn until_late(
         Kept { why, lasts: true } => Failure::JobCannotStart { why: why.to_string(), pod }.into(),
         Kept { why, lasts: false } => Failure::JobLate { seconds: limit.as_secs(), why, pod }.into(),
     }
+}
+
+/// For what a Job is given up that is late. Where a Job's controller is away, it goes on when it is back, however
+/// late. But if the dry run of what it makes has failed for as long as a pod may take, so have its own requests: a
+/// webhook of which no pod is left, since the drain has evicted them, say, answers neither of us before the node is
+/// given back.
+fn in_the_end(ctx: &NodeContext<'_>, kept: Kept) -> Option<Kept> {
+    if kept.why != NotBegun::ControllerAway {
+        return Some(kept);
+    }
+    let tried = dry_run(ctx);
+    let until = later(failing::since(ctx.snapshot, &tried)?, ctx.op.intent.pull_timeout);
+    let why = failing::of(ctx.snapshot, &tried).filter(|_| ctx.snapshot.now >= until)?;
+    Some(Kept { why: NotBegun::Unanswered(why), ..kept })
+}
+
+/// Whether the API server admits what the operation makes.
+fn dry_run(ctx: &NodeContext<'_>) -> Question {
+    Question::Admission(ctx.op.id.clone(), ctx.node.name.clone())
 }
 
 /// What keeps a pod of the Job from starting.
@@ -219,7 +236,7 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
         return Planned::from(None).with(Effects::wake_at(due));
     }
     let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
-    let question = Question::Admission(ctx.op.id.clone(), ctx.node.name.clone());
+    let question = dry_run(ctx);
     let (why, open) = match ctx.snapshot.answer(&question) {
         Some(Answer::Refused(message) | Answer::NotYet(message)) => {
             (NotBegun::Refused(message.clone()), None)

@@ -66,6 +66,8 @@ pub enum NotBegun {
     Locked,
     /// There is no pod, and the API server would refuse one.
     Refused(String),
+    /// There is no pod, and the API server does not answer whether it would refuse one.
+    Unanswered(String),
     /// There is no pod, and nothing forbids one: the Job's controller is away.
     ControllerAway,
 }
@@ -80,6 +82,7 @@ impl fmt::Display for NotBegun {
             Self::Refused(message) => {
                 write!(f, "the Job controller has made no pod; the API server refuses {message}")
             }
+            Self::Unanswered(error) => write!(f, "the Job controller has made no pod; {error}"),
             Self::ControllerAway => f.write_str("the Job controller has made no pod"),
         }
     }

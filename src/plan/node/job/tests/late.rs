@@ -110,3 +110,30 @@ fn what_a_pod_recorded_is_taken_while_its_job_is_still_failing() {
     world.pass(2);
     assert_eq!(world.entry().step, Some(Step::Reboot), "{:?}", world.entry());
 }
+
+/// It counts from when the Job may run, also where nobody makes a pod of it, as while a webhook does not answer.
+#[test]
+fn a_deadline_that_ran_out_before_there_was_a_pod_leaves_the_node_as_it_was() {
+    for (failed, ran, is_untouched) in [(0, false, true), (1, false, false), (0, true, false)] {
+        let mut world = suspended();
+        world.pass(0);
+        if ran {
+            let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+            let runs = ContainerState::Running { since: at(0) };
+            world.put(PodView { containers: vec![ContainerView::new(container::NODEOP, runs)], ..pod });
+            world.pass(1);
+            world.snapshot.pods.retain(|_, pod| pod.role != Role::Job);
+        }
+        let state = JobState::Failed(WHY.into());
+        let job = JobView { failed, ..fixtures::job(&fixtures::job_name(), state) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        world.pass(2);
+        let out = world.pass(10);
+        let NodeStatus { message, untouched, job_name, .. } = world.entry();
+        let message = message.unwrap();
+        let told =
+            format!("the Job's pod could not start in 86400 s: {WHY} (see docs: the-jobs-pod-did-not-start)");
+        assert_eq!(message == told, is_untouched, "{message}: {out:?}");
+        assert_eq!(untouched == Some(true) || job_name.is_none(), is_untouched, "{message}");
+    }
+}

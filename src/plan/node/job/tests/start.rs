@@ -1,7 +1,17 @@
 //! A Job's pod that does not begin, and of which nobody says why.
 
-use super::*;
-use crate::plan::model::question::Answer;
+use super::{
+    super::{pods::JobPods, start::began_or_waits},
+    *,
+};
+use crate::plan::{
+    model::{
+        identity::Identified,
+        question::{Answer, Question},
+        snapshot::PersistentFailure,
+    },
+    node::fixtures::line,
+};
 
 /// A Job that may run since second 0, and its pod, whose container waits. Both were watched from the beginning.
 fn silent() -> World {
@@ -83,4 +93,32 @@ fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
         assert_eq!((entry.phase, told.contains("pod a on this node has held it")), (phase, true), "{told}");
         assert_eq!(told.starts_with("the Job's pod cannot start yet"), again, "{told}");
     }
+}
+
+/// A webhook refuses nothing if none of its pods runs any more, as where the drain has evicted them: it does not
+/// answer, and neither does it answer the Job's controller. That one may also be away, and then it comes back.
+#[test]
+fn a_job_that_gets_no_pod_is_given_up_if_its_dry_run_has_failed_for_as_long_as_a_pod_may_take() {
+    let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    let mut world = suspended();
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job.clone()));
+    world.pass(0);
+    world.snapshot.answers = [(Question::Job(("ns".into(), fixtures::job_name())), Answer::Found)].into();
+    let decided = |world: &mut World, second: i64, failing: Option<i64>| {
+        world.snapshot.now = at(second);
+        let message = "failed calling webhook \"policy.example.com\": no endpoints available".to_owned();
+        let failure = |since| PersistentFailure { since: at(since), message: message.clone() };
+        let tried = Question::Admission(world.me.clone(), "n1".into()).id();
+        world.snapshot.failures = failing.map(|since| (tried, failure(since))).into_iter().collect();
+        line(&world.decide(|ctx| began_or_waits(ctx, &job, &JobPods::of(ctx, "ju"))))
+    };
+    // It may take 40 seconds.
+    for (second, failing) in [(49, Some(10)), (4_000, Some(3_961)), (4_000, None)] {
+        let told = decided(&mut world, second, failing);
+        assert!(told.starts_with("waits: the Job's pod cannot start yet: "), "{second}: {told}");
+        assert!(told.contains("asks trying with a dry run"), "it is tried again: {told}");
+    }
+    let told = decided(&mut world, 50, Some(10));
+    assert!(told.starts_with("gives up: the Job's pod could not start in 40 s: "), "{told}");
+    assert!(told.contains("keeps failing since") && told.contains("no endpoints available"), "{told}");
 }
