@@ -1,17 +1,14 @@
 //! Work on nodes that nobody has claimed any more.
 
 use super::remnant::is_proved;
-use crate::{
-    api::nodeop::Phase,
-    plan::{
-        model::{
-            action::{Action, Target},
-            id::OpRef,
-            object_name,
-            snapshot::{JobState, Owner, PodPhase, PodView, Role, Snapshot},
-        },
-        node::{cancel, legacy},
+use crate::plan::{
+    model::{
+        action::{Action, Target},
+        id::OpRef,
+        object_name,
+        snapshot::{JobState, Owner, PodPhase, PodView, Role, Snapshot},
     },
+    node::{cancel, legacy},
 };
 
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,
@@ -21,10 +18,9 @@ pub fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = snapshot.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
-        // Of a NodeOp that is over its nodes may not be known any more.
+        // A NodeOp that is over begins nothing on a node of which it says nothing, or nothing any more.
         let entry = status.node_statuses.get(node);
-        let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
-        let is_final = entry.map_or(forgotten, |entry| entry.phase.is_final());
+        let is_final = entry.map_or_else(|| status.is_over(), |entry| entry.phase.is_final());
         if !is_final || legacy::is_to_be_adopted(status) {
             return None;
         }

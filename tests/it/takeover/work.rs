@@ -12,7 +12,7 @@ use kairos_operator::{
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled};
+use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled, world};
 
 fn running(reboot: bool) -> serde_json::Value {
     let reboot = if reboot { "pending" } else { "not-requested" };
@@ -149,4 +149,19 @@ fn a_reboot_that_was_over_is_not_awaited_because_another_reboot_pod_waits() {
     settled(&mut s);
     assert!(entry(&s, "n1").message.unwrap().contains("not proved"), "{:?}", entry(&s, "n1"));
     assert_ne!(entry(&s, "n1").step, Some(Step::Reboot));
+}
+
+/// Privileged, and without an end: it waits on a node that was never begun.
+#[test]
+fn a_reboot_pod_on_a_node_that_was_never_begun_ends_with_its_nodeop() {
+    for phase in ["Failed", "Completed"] {
+        let mut s = world(
+            json!({"rebootOnSuccess": true}),
+            json!({"phase": phase, "nodeStatuses": {"n1": {"phase": phase, "jobName": "op-n1-x7k2q", "rebootStatus": "completed"}}}),
+        );
+        pod(&mut s, "n3", Role::Waiter, PodPhase::Running, None);
+        let wanted = planned(&mut s).actions;
+        let ends = |action: &Action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("waiter-n3"));
+        assert!(wanted.iter().any(ends), "{phase}: {wanted:?}");
+    }
 }
