@@ -162,6 +162,16 @@ fn flux_sees_an_operation_as_it_stands() {
         for unseen in [json!({}), json!({"status": {"observedGeneration": -1}})] {
             assert!(!holds("failed", &unseen) && !holds("current", &unseen), "before the first status");
         }
+        // Of a NodeOp that the Go operator has finished no more than its phase is known. An upgrade gets its
+        // conditions.
+        for (phase, failed, current) in
+            [("Completed", false, true), ("Failed", true, false), ("Running", false, false)]
+        {
+            let go = json!({"status": {"phase": phase, "nodeStatuses": {"n1": {"phase": phase}}}});
+            let is_known = check["kind"] == "NodeOp";
+            let found = (holds("failed", &go), holds("current", &go));
+            assert_eq!(found, (failed && is_known, current && is_known), "{phase}");
+        }
     }
 }
 
