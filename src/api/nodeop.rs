@@ -88,7 +88,7 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeOptions>,
     /// Where the host's root is mounted, writable, in the container. The variable `HOST_DIR` says it to the
-    /// command.
+    /// command. An empty one, as a template writes of a value that is not set, is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::mount_path, extend("default" = "/host"))]
     pub host_mount_path: Option<String>,

@@ -150,7 +150,7 @@ const UPGRADE_RULES: [Rule; 1] = [(
 
 const MOUNT_PATH_RULES: [Rule; 2] = [
     (
-        "self.matches('^(/[^/:]+)+/?$')",
+        "self == '' || self.matches('^(/[^/:]+)+/?$')",
         "write an absolute path below the root of the container, without a colon or an empty part, for example /host",
     ),
     ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /host"),
