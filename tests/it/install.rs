@@ -80,11 +80,17 @@ fn differences(one: &Objects, other: &Objects) -> BTreeSet<String> {
 
 #[test]
 fn the_binary_installs_what_kustomize_does() {
-    let Some(mut kubectl) = tool("kubectl") else { return };
-    kubectl.arg("kustomize").arg(manifests().join("default"));
+    let rendered = |path: PathBuf| {
+        let mut kubectl = tool("kubectl")?;
+        kubectl.arg("kustomize").arg(path);
+        Some(output(kubectl).unwrap())
+    };
+    let Some(theirs) = rendered(manifests().join("default")) else { return };
     let ours = by_name(install::objects(contract::IMAGE).unwrap());
-    let theirs = output(kubectl).unwrap();
     assert_eq!(differences(&ours, &theirs), BTreeSet::new());
+    // At the Go operator's path, too.
+    let there = rendered(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/default")).unwrap();
+    assert_eq!(differences(&there, &theirs), BTreeSet::new());
     let mut printed = Command::new(env!("CARGO_BIN_EXE_kairos-operator"));
     printed.arg("manifests");
     assert_eq!(differences(&output(printed).unwrap(), &theirs), BTreeSet::new());
