@@ -20,7 +20,7 @@ pub fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         let status = op.status.as_ref()?;
         // A NodeOp that is over begins nothing on a node of which it says nothing, or nothing any more.
         let entry = status.node_statuses.get(node);
-        let is_final = entry.map_or(status.is_over(), |entry| entry.phase.is_final());
+        let is_final = entry.map_or_else(|| status.is_over(), |entry| entry.phase.is_final());
         if !is_final || legacy::is_to_be_adopted(status) {
             return None;
         }
