@@ -210,7 +210,8 @@ impl World {
         assert_eq!(job.settled_in, None, "Job {} is let run again after its success", job.name);
         self.check_left(&job.node, &job.owner.uid);
         self.minds.get_mut(&job.uid).unwrap().let_go = Some(self.now);
-        self.change_spec(JobView { suspended: false, ..(*job).clone() });
+        let started_at = Some(self.time());
+        self.change_spec(JobView { suspended: false, started_at, ..(*job).clone() });
     }
 
     fn extend(&mut self, target: &Target, deadline_seconds: i64) {

@@ -56,7 +56,10 @@ impl World {
         if mind.failures > backoff {
             return set(self, JobState::Failing("BackoffLimitExceeded".into()));
         }
-        let late = mind.let_go.zip(job.deadline_seconds).is_some_and(|(at, seconds)| self.now > at + seconds);
+        let late = mind
+            .let_go
+            .zip(job.deadline_seconds)
+            .is_some_and(|(at, seconds)| self.now > at.saturating_add(seconds));
         if late {
             for pod in pods.iter().filter(|pod| !pod.phase.is_final() && !pod.deleting) {
                 self.set_pod(pod, |pod| pod.deleting = true);

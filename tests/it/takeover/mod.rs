@@ -79,7 +79,7 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         deleting: false,
         state,
         generation: Some(1),
-        started_at: None,
+        started_at: Some(at(10)),
         deadline_seconds: None,
         failed: 0,
         settled_in: None,
