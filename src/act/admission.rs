@@ -62,12 +62,11 @@ impl Actor {
 
     async fn try_all(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<()> {
         let node = on.node;
-        let job_pod =
-            |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
         if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }
-        self.try_creating(op, &job_pod(job::pod(op, on, NAME, &self.site))).await.context("the Job's pod")?;
+        let spec = job::pod(op, on, NAME, &self.site);
+        self.try_creating(op, &job_pod(op, node, spec)).await.context("the Job's pod")?;
         self.try_creating(op, &job::job(op, on, NAME, &self.site)).await.context("the Job")?;
         if op.spec.reboot_on_success.unwrap_or(false) {
             self.try_rebooting(op, node).await?;
@@ -104,6 +103,17 @@ impl Actor {
         let admitted = self.write(self.api::<K>(namespace(op)).create(&params, object)).await?;
         unlabelled(object.meta(), admitted.meta()).map_or(Ok(()), |missing| Err(missing.into()))
     }
+}
+
+/// The pod of the Job, as the controller of Jobs makes it: with the labels that it adds, by which webhooks and
+/// policies may choose what they look at.
+fn job_pod(op: &NodeOp, node: &str, spec: PodSpec) -> Pod {
+    let mut metadata = job::pod_meta(op, node, NAME);
+    let labels = metadata.labels.get_or_insert_default();
+    for key in [names::JOB_NAME_LABEL, names::LEGACY_JOB_NAME_LABEL] {
+        labels.insert(key.into(), NAME.into());
+    }
+    Pod { metadata, spec: Some(spec), status: None }
 }
 
 /// A label of ours that an object lost, or that was changed, on its way through the API server.
@@ -167,6 +177,14 @@ fn passes(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pod_of_a_job_is_tried_with_the_labels_by_which_webhooks_choose_such_pods() {
+        let labels = job_pod(&NodeOp::default(), "n1", PodSpec::default()).metadata.labels.unwrap();
+        for key in ["job-name", "batch.kubernetes.io/job-name"] {
+            assert_eq!(labels.get(key).map(String::as_str), Some(NAME), "{key}");
+        }
+    }
 
     #[test]
     fn what_time_mends_is_told_from_what_it_does_not() {

@@ -216,6 +216,8 @@ pub const ETCD_NO_MEMBER: &str = "NotAMember";
 pub const OS_LABEL: &str = "kubernetes.io/os";
 /// Label that Kubernetes puts on the pods of a Job (1.27 and later).
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// What it was called before Kubernetes 1.27; pods still get both.
+pub const LEGACY_JOB_NAME_LABEL: &str = "job-name";
 
 /// Container names in our Jobs and pods; the first two are the Go operator's.
 pub mod container {
