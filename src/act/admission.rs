@@ -105,8 +105,8 @@ impl Actor {
     }
 }
 
-/// The pod of the Job, as the controller of Jobs makes it: with the labels that it adds, by which webhooks and
-/// policies may choose what they look at.
+/// The pod of the Job, as the controller of Jobs makes it: with the labels that it adds, by which webhooks
+/// and policies may choose what they look at.
 fn job_pod(op: &NodeOp, node: &str, spec: PodSpec) -> Pod {
     let mut metadata = job::pod_meta(op, node, NAME);
     let labels = metadata.labels.get_or_insert_default();
