@@ -165,6 +165,32 @@ fn a_machine_whose_node_object_is_gone_is_awaited_for_as_long_as_it_may_take() {
     }
 }
 
+/// Pod GC ends the pods of a node that is gone, and each counts as a try; the agent in one of them may have
+/// been done.
+#[test]
+fn a_job_whose_pods_went_with_the_node_object_is_not_made_again() {
+    let mut world = works(JobState::Active);
+    let key = ("ns".to_owned(), fixtures::job_name());
+    let running = Arc::clone(&world.snapshot.jobs[&key]);
+    let suspended = JobView { suspended: true, started_at: None, ..(*running).clone() };
+    world.snapshot.jobs.insert(key.clone(), suspended.into());
+    world.pass(1);
+    let again = made_again(&world, "again", Some("m1"));
+    world.snapshot.nodes.clear();
+    let failed = JobState::Failed("BackoffLimitExceeded".into());
+    world.snapshot.jobs.insert(key, JobView { state: failed, failed: 1, ..(*running).clone() }.into());
+    collect(&mut world);
+    world.pass(2);
+    world.snapshot.nodes.insert("n1".into(), Arc::new(again));
+    for second in [3, 4, 10, 11, 12] {
+        let out = world.pass(second);
+        let makes = |action: &Action| matches!(action, Action::CreateJob { .. });
+        assert!(!out.actions.iter().any(makes), "{:?}", out.actions);
+    }
+    let entry = world.entry();
+    assert!(entry.phase == Phase::Failed && entry.job_name.is_some(), "it is not as it was: {entry:?}");
+}
+
 /// The id of the machine is recorded as soon as it is known, so that whoever comes next knows it as well.
 #[test]
 fn a_status_that_an_older_version_wrote_learns_whose_it_is_with_its_next_record() {
@@ -186,6 +212,11 @@ fn a_status_that_an_older_version_wrote_learns_whose_it_is_with_its_next_record(
     let entry = world.entry();
     assert_eq!((entry.node_uid.as_deref(), entry.control_plane), (Some("again"), Some(true)), "{entry:?}");
     assert_eq!(quorum::control_planes_under_way(&world.snapshot).len(), 1);
+    let name = entry.job_name.unwrap();
+    world.snapshot.jobs.insert(("ns".into(), name.clone()), fixtures::job(&name, JobState::Active).into());
+    world.pass(3);
+    let entry = world.entry();
+    assert_eq!((entry.job_uid.as_deref(), entry.control_plane), (Some("ju"), Some(true)), "{entry:?}");
 }
 
 /// An upgrade's agent has a quarter of an hour to end, and the next node must not be taken meanwhile.
@@ -196,6 +227,7 @@ fn a_node_that_is_lost_to_another_machine_has_not_failed_before_the_pods_of_its_
     world.snapshot.nodes.insert("n1".into(), Arc::new(other));
     assert!(deletes_job(&world.pass(2)));
     world.snapshot.jobs.clear();
+    collect(&mut world);
     world.put(PodView { deleting: true, ..job_pod(PodPhase::Running) });
     world.pass(3);
     let entry = world.entry();
