@@ -6,8 +6,8 @@
 //! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody
 //! else's: it is passed by for another name, and neither changed nor deleted. The name holds a hash of the
 //! NodeOp's UID, so a NodeOp that is made again under the name of an earlier one shares no account with it.
-//! Nothing is applied by force: an object is created, or changed at the resourceVersion at which it was seen
-//! to be ours.
+//! Nothing is applied by force: an object is created, or changed or deleted at the resourceVersion at which it
+//! was seen to be ours.
 
 use std::fmt::Debug;
 
@@ -26,7 +26,13 @@ use serde_json::json;
 
 use super::{Actor, is_gone, status::params, workload::namespace};
 use crate::{
-    api::{metadata::Metadata, names, nodeop::NodeOp, pages, role::Role},
+    api::{
+        metadata::Metadata,
+        names,
+        nodeop::NodeOp,
+        pages,
+        role::{Role, RoleBinding},
+    },
     plan::model::object_name::accounts,
     render::access::{self, Grant},
 };
@@ -69,9 +75,18 @@ impl Actor {
         if account.is_none() {
             return Ok(false);
         }
-        let binding = access::role_binding(op, name, grant);
-        let binding = self.ours::<_, Metadata<rbac::RoleBinding>>(op, &binding).await;
-        Ok(binding.context("making the waiter's RoleBinding")?.is_some())
+        let wanted = access::role_binding(op, name, grant);
+        let binding = self.ours::<_, RoleBinding>(op, &wanted).await;
+        let binding = binding.context("making the waiter's RoleBinding")?;
+        let Some(changed) = binding.as_ref().filter(|found| !found.grants_as(&wanted)) else {
+            return Ok(binding.is_some());
+        };
+        // What role it binds cannot be changed back. The waiter that had it is lost, or has no rights by it.
+        self.remove(op, changed)
+            .await
+            .context("deleting the waiter's RoleBinding, which somebody changed")?;
+        let again = self.ours::<_, RoleBinding>(op, &wanted).await;
+        Ok(again.context("making the waiter's RoleBinding anew")?.is_some())
     }
 
     /// Creates the object, or returns the one of its name that we have made before. Nothing: somebody else's

@@ -114,7 +114,7 @@ impl Actor {
         resource_version: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
         let seen = json!({"resourceVersion": resource_version});
-        self.patch_job(job, json!({"metadata": seen, "spec": {"suspend": false}})).await
+        self.patch_job(job, json!({"metadata": seen, "spec": {"suspend": false, "parallelism": 1}})).await
     }
 
     /// Gives the Job of this UID another deadline, in seconds from its start.

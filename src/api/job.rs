@@ -28,6 +28,7 @@ pub struct Job {
 #[serde(default, rename_all = "camelCase")]
 pub struct JobSpec {
     pub suspend: Option<bool>,
+    pub parallelism: Option<i32>,
     pub active_deadline_seconds: Option<i64>,
 }
 

@@ -1,7 +1,7 @@
-//! A Role, as much of it as is read.
+//! A Role and a RoleBinding, as much of each as is read.
 
 use k8s_openapi::{
-    api::rbac::v1::{self as rbac, PolicyRule},
+    api::rbac::v1::{self as rbac, PolicyRule, RoleRef, Subject},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::Deserialize;
@@ -18,3 +18,22 @@ pub struct Role {
 }
 
 read_as!(Role, rbac::Role);
+
+/// Whose RoleBinding it is, and to whom it grants what. It is read and never written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RoleBinding {
+    #[serde(deserialize_with = "metadata::read")]
+    pub metadata: ObjectMeta,
+    pub role_ref: RoleRef,
+    pub subjects: Option<Vec<Subject>>,
+}
+
+impl RoleBinding {
+    /// Whether it grants the same to the same ones.
+    pub fn grants_as(&self, wanted: &rbac::RoleBinding) -> bool {
+        self.role_ref == wanted.role_ref && self.subjects == wanted.subjects
+    }
+}
+
+read_as!(RoleBinding, rbac::RoleBinding);

@@ -3,7 +3,7 @@
 use super::view::{MAX_STATE, annotation, node_of, text};
 use crate::{
     api::{
-        job::{Job, JobStatus},
+        job::{Job, JobSpec, JobStatus},
         names,
         owner::Owner,
     },
@@ -20,7 +20,7 @@ pub fn job(job: &Job) -> JobView {
         resource_version: text(&meta.resource_version),
         owner: Owner::of(meta).unwrap_or_default(),
         node: node_of(meta),
-        suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
+        suspended: job.spec.as_ref().is_some_and(is_suspended),
         deleting: meta.deletion_timestamp.is_some(),
         state: job_state(job),
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
@@ -29,6 +29,12 @@ pub fn job(job: &Job) -> JobView {
         failed: job.status.as_ref().map(failed_pods).unwrap_or(0),
         settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
     }
+}
+
+/// Without a pod that it may have, a Job stands still as well: people paused Jobs so before they could be
+/// suspended.
+fn is_suspended(spec: &JobSpec) -> bool {
+    spec.suspend == Some(true) || spec.parallelism == Some(0)
 }
 
 /// A pod that has failed is let go before it is counted, and stands by itself in the status until it is.
@@ -64,6 +70,16 @@ mod tests {
 
     fn read(object: Value) -> JobView {
         job(&serde_json::from_value(object).unwrap())
+    }
+
+    /// People once paused Jobs so: the controller ends its pods, and makes none.
+    #[test]
+    fn a_job_that_may_have_no_pod_is_suspended() {
+        let suspended = |spec: Value| read(json!({"metadata": {"name": "j"}, "spec": spec})).suspended;
+        assert!(suspended(json!({"parallelism": 0, "suspend": false})));
+        assert!(suspended(json!({"parallelism": 1, "suspend": true})));
+        assert!(!suspended(json!({"parallelism": 1, "suspend": false})));
+        assert!(!suspended(json!({})));
     }
 
     /// The controller lets a pod go, and counts it after that.

@@ -176,6 +176,44 @@ async fn a_waiter_can_do_nothing_to_the_waiter_and_the_job_of_another_node() {
     assert_eq!(rig.left(), [""; 0]);
 }
 
+/// What trims rights may take them from a waiter that stands, and a binding of another role grants nothing that
+/// it needs. The next waiter has its own again: it does not reboot without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_somebody_changed_is_made_anew_for_the_next_waiter() {
+    let rig = Rig::new(1).await;
+    let client = rig.cluster.client();
+    let bindings = Api::<RoleBinding>::default_namespaced(client.clone());
+    for (name, other_role) in [("emptied", false), ("bent", true)] {
+        rig.hold_reboots();
+        rig.op(name, reboot()).await;
+        rig.in_step(name, "n1", "Reboot").await;
+        let uid = Api::<NodeOp>::default_namespaced(client.clone()).get(name).await.unwrap().uid().unwrap();
+        let account = &accounts((name, &uid), "n1")[0];
+        if other_role {
+            let mut bent = bindings.get(account).await.unwrap();
+            bindings.delete(account, &DeleteParams::default()).await.unwrap();
+            (bent.metadata.uid, bent.metadata.resource_version) = (None, None);
+            bent.role_ref.name = "nobody".into();
+            bindings.create(&Default::default(), &bent).await.unwrap();
+        } else {
+            let none = Patch::Merge(json!({"subjects": null}));
+            bindings.patch(account, &PatchParams::default(), &none).await.unwrap();
+        }
+        let waits = |pod: &Value| {
+            let meta = &pod["metadata"];
+            meta["labels"]["kairos.io/nodeop"] == name && meta["labels"]["kairos.io/reboot"] == "true"
+        };
+        let lost = rig.cluster.until("pods", LONG, waits).await.unwrap();
+        let lost = lost["metadata"]["name"].as_str().unwrap();
+        // It may have ended by itself, and be gone.
+        let _ = Api::<Pod>::default_namespaced(client.clone()).delete(lost, &DeleteParams::default()).await;
+        rig.cluster.faults().clear();
+        let status = rig.over(name).await;
+        assert_eq!(status["phase"], "Completed", "{status:#}");
+    }
+    assert_eq!(rig.reboots("n1"), 2);
+}
+
 /// The figure that docs/rights.md gives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_costs_six_writes_for_each_node() {

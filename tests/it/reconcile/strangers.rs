@@ -6,7 +6,7 @@ use k8s_openapi::{
     api::{batch::v1::Job, core::v1::Pod},
 };
 use kube::{
-    Client, Resource,
+    Api, Client, Resource,
     api::{Patch, PatchParams},
     core::Request,
 };
@@ -36,6 +36,26 @@ fn forged(namespace: &str) -> String {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "forged", "namespace": namespace, "labels": labels, "ownerReferences": [owner]}, "spec": spec})
     .to_string()
+}
+
+/// People once paused Jobs so: the Job controller ends the pod and makes no other, and the node would stay
+/// cordoned for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_somebody_allows_no_pod_gets_its_pod_again() {
+    let rig = Rig::new(1).await;
+    rig.op("op", and(reboot(), json!({"command": ["sleep", "infinity"]}))).await;
+    rig.command_runs("n1").await;
+    let name = rig.status("op")["nodeStatuses"]["n1"]["jobName"].as_str().unwrap().to_owned();
+    let none = Patch::Merge(json!({"spec": {"parallelism": 0}}));
+    let jobs = Api::<Job>::default_namespaced(rig.cluster.client());
+    jobs.patch(&name, &PatchParams::default(), &none).await.unwrap();
+    rig.cluster.until("jobs.batch", LONG, |job| job["spec"]["parallelism"] == 1).await.unwrap();
+    let said = |event: &Value| {
+        event["reason"] == "JobSuspended" && event.to_string().contains("its parallelism to 0")
+    };
+    rig.cluster.until("events", LONG, said).await.unwrap();
+    rig.delete("op").await;
+    rig.cluster.until_none(OPS, LONG, |_| true).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

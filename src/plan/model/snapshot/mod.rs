@@ -220,6 +220,7 @@ pub struct JobView {
     /// Who controls it.
     pub owner: Owner,
     pub node: String,
+    /// Its controller makes no pod, and ends those that it has.
     pub suspended: bool,
     pub deleting: bool,
     pub state: JobState,

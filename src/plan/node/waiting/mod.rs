@@ -104,7 +104,7 @@ pub enum Waiting {
     JobHeldUp {
         why: String,
     },
-    /// Somebody suspended the Job that had been resumed.
+    /// Somebody suspended the Job that had been resumed, or allows it no pod.
     JobResumed {
         name: String,
     },
@@ -279,7 +279,7 @@ impl fmt::Display for Waiting {
             Self::JobResumed { name } => {
                 return write!(
                     f,
-                    "somebody suspended Job {name}, which ended its pods; it is resumed, and the operation begins anew"
+                    "somebody suspended Job {name}, or set its parallelism to 0, which ended its pods; it is resumed, and the operation begins anew"
                 );
             }
             // A large image takes minutes, and nothing is wrong as long as no error is reported.
