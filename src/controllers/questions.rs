@@ -29,7 +29,7 @@ use crate::{
     plan::model::{
         id::OpRef,
         object_name,
-        question::{Answer, Question},
+        question::{Answer, Question, Regarding},
         snapshot::{JobView, NodePod, Snapshot, brief},
     },
     render::job::On,
@@ -66,7 +66,7 @@ pub async fn answer(
             | Question::OwnedWorkload(_)
             | Question::Volumes(_)
             | Question::Job(_)
-            | Question::PodEvents { .. }
+            | Question::Events { .. }
             | Question::OtherReplica(_)
             | Question::ControlPlanePods(_) => answer.await,
         };
@@ -91,7 +91,7 @@ pub fn about(question: &Question) -> Option<ObjectReference> {
         | Question::AllNodeOps
         | Question::OtherReplica(_)
         | Question::Volumes(_)
-        | Question::PodEvents { .. } => None,
+        | Question::Events { .. } => None,
     }
 }
 
@@ -141,7 +141,9 @@ async fn one(
         }
         Question::OtherReplica(node) => return successor(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, attachments, node).await,
-        Question::PodEvents { namespace, name: _, uid } => return events(client, namespace, uid).await,
+        Question::Events { of, namespace, name: _, uid } => {
+            return events(client, *of, namespace, uid).await;
+        }
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
         Question::OwnedWorkload(of) => return work(client, observer, of).await,
         Question::AllNodeOps => return rivals::read(client, observer).await,
@@ -222,13 +224,13 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
     there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// What the newest Event about a pod says. A warning has passed once its kubelet says that it has gone
-/// further.
-async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
+/// What the newest Event about a pod or a Job says. A warning has passed once its kubelet, or the Job's
+/// controller, says that it has gone further.
+async fn events(client: &Client, of: Regarding, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
     let params = ListParams::default().fields(&format!("regarding.uid={uid}"));
     let (api, mut last) = (Api::<Event>::namespaced(client.clone(), namespace), None);
     let take = |event: Event| {
-        if tells(&event) {
+        if tells(of, &event) {
             last = newer(last.take(), event);
         }
     };
@@ -251,10 +253,18 @@ const PULLING: &str = "Pulling";
 /// try for a network that is not there, and the warning only when the try has failed.
 const PROGRESS: [&str; 4] = [PULLING, "Pulled", "Created", "Started"];
 
-/// Whether it tells how the pod stands now.
-fn tells(event: &Event) -> bool {
-    let further = event.reason.as_deref().is_some_and(|reason| PROGRESS.contains(&reason));
-    further || event.type_.as_deref() == Some(WARNING)
+/// The reasons of the Events by which a Job's controller says that it could make no pod, and that it has made
+/// one. Whatever else is said of a Job keeps no pod from it.
+const OF_JOBS: [&str; 2] = ["FailedCreate", "SuccessfulCreate"];
+
+/// Whether it tells how the pod stands now, or whether the Job gets one.
+fn tells(of: Regarding, event: &Event) -> bool {
+    let is_one_of =
+        |reasons: &[&str]| event.reason.as_deref().is_some_and(|reason| reasons.contains(&reason));
+    match of {
+        Regarding::Pod => is_one_of(&PROGRESS) || event.type_.as_deref() == Some(WARNING),
+        Regarding::Job => is_one_of(&OF_JOBS),
+    }
 }
 
 fn told(last: Option<Event>) -> Answer {
@@ -364,5 +374,19 @@ mod tests {
         assert_eq!(newest(&[&pulls, &begun]), Answer::Found);
         let gone = event("13", "FailedMount", "2020-01-01T00:00:00.000000Z", "no such device");
         assert_eq!(newest(&[&begun, &gone, &pulls]), Answer::Said("FailedMount: no such device".into()));
+    }
+
+    /// That its controller made a pod, and what anybody else warns of, is no reason for a Job to have none.
+    #[test]
+    fn of_a_job_it_is_told_whether_its_controller_could_make_a_pod() {
+        let event = |type_: &str, reason: &str| -> Event {
+            serde_json::from_value(json!({"type": type_, "reason": reason, "note": "why"})).unwrap()
+        };
+        let job = |event: Event| Some(event).filter(|event| tells(Regarding::Job, event));
+        assert_eq!(told(job(event("Warning", "FailedCreate"))), Answer::Said("FailedCreate: why".into()));
+        assert_eq!(job(event("Warning", "OverQuota")).map(|event| event.reason), None);
+        assert_eq!(job(event("Normal", "Suspended")).map(|event| event.reason), None);
+        let made = job(event("Normal", "SuccessfulCreate"));
+        assert!(made.is_some() && told(made) == Answer::Found, "what it warned of has passed");
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::plan::model::question::{Answer, Question};
+use crate::plan::model::question::{Answer, Question, Regarding};
 
 /// For how long an answer stands; one that says again what is wrong, that an image is being pulled,
 /// or that a Job's pod would be admitted, twice as long each time, up to [`MAX_STANDS`].
@@ -45,7 +45,7 @@ impl RememberedAnswers {
     /// Remembers an answer to such a question; others are good for one plan only.
     pub fn learn(&mut self, question: &Question, answer: &Answer, now: Instant) {
         let stands = match question {
-            Question::Admission(..) | Question::PodEvents { .. } => true,
+            Question::Admission(..) | Question::Events { .. } => true,
             // That all of a member's pods are Ready lets the next node go away, and is always asked anew.
             Question::ControlPlanePods(_) => matches!(answer, Answer::NotFound | Answer::NotReady(_)),
             _ => false,
@@ -57,9 +57,11 @@ impl RememberedAnswers {
         let lasts = |answer: &Answer| {
             matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_) | Answer::Pulls { .. })
         };
-        // That a Job's pod would be admitted, and is not made, is as long as its controller is away.
-        let admitted =
-            |answer: &Answer| matches!((question, answer), (Question::Admission(..), Answer::Found));
+        // That a Job's pod would be admitted, and is not made, is as long as its controller is away, and then
+        // that one says nothing either.
+        let about_job =
+            matches!(question, Question::Admission(..) | Question::Events { of: Regarding::Job, .. });
+        let admitted = |answer: &Answer| about_job && *answer == Answer::Found;
         let before = self
             .known
             .get(question)
@@ -109,8 +111,12 @@ mod tests {
 
     #[test]
     fn events_of_one_pod_are_read_every_ten_seconds_at_most_and_those_of_another_at_once() {
-        let question =
-            |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        let question = |uid: &str| Question::Events {
+            of: Regarding::Pod,
+            namespace: "ns".into(),
+            name: "p".into(),
+            uid: uid.into(),
+        };
         let (mut answers, now) = (RememberedAnswers::default(), Instant::now());
         answers.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
         assert!(answers.standing(&question("u"), now + MIN_STANDS - Duration::from_millis(1)).is_some());

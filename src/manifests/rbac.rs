@@ -118,8 +118,8 @@ pub const OPERATOR: &[Grant] = &[
     ),
     grant("To whom it is given.", RBAC, &["rolebindings"], &["get", "list", "create", "delete"]),
     grant(
-        "What happens, for kubectl describe. Create is also granted to waiters. List: why a pod of ours has no container, which its \
-         kubelet tells in Events alone.",
+        "What happens, for kubectl describe. Create is also granted to waiters. List: why a pod of ours has no \
+         container, and a Job of ours no pod, which their kubelet and controller tell in Events alone.",
         EVENTS,
         &["events"],
         &["list", "create"],

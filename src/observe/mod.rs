@@ -295,7 +295,7 @@ impl Observer {
             | Question::Admission(..)
             | Question::OtherReplica(_)
             | Question::Volumes(_)
-            | Question::PodEvents { .. }
+            | Question::Events { .. }
             | Question::ControlPlanePods(_) => {}
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::plan::model::{
     effects::{Effects, Planned},
     failing,
-    question::{Answer, Question},
+    question::{Answer, Question, Regarding},
     snapshot::{ContainerView, PodView, Snapshot, brief},
     time::later,
 };
@@ -94,7 +94,8 @@ pub fn is_asked(snapshot: &Snapshot, pod: &PodView, effects: &Effects) -> bool {
 }
 
 fn question(pod: &PodView) -> Question {
-    Question::PodEvents { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
+    let (namespace, name, uid) = (pod.namespace.clone(), pod.name.clone(), pod.uid.clone());
+    Question::Events { of: Regarding::Pod, namespace, name, uid }
 }
 
 #[cfg(test)]
@@ -124,7 +125,7 @@ mod tests {
         snapshot.sightings = Arc::new(sightings);
         let mut look = |second: i64, answer: Option<Answer>| {
             snapshot.now = at(second);
-            let question = Question::PodEvents { namespace: "ns".into(), name: "w".into(), uid: "w".into() };
+            let question = question(&silent);
             snapshot.answers = answer.map(|answer| (question, answer)).into_iter().collect();
             let Planned { value, effects } = event_message(&snapshot, &silent);
             (value.map(|told| told.to_string()), effects.questions.len(), effects.wake_at)

@@ -37,12 +37,19 @@ pub enum Question {
     Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
-    /// What does the newest Event about this pod say? Some things stand nowhere else: a sandbox, an address,
-    /// a mount, a device, an image that is being pulled.
-    PodEvents { namespace: String, name: String, uid: String },
+    /// What does the newest Event about this object say? Some things stand nowhere else: of a pod a sandbox,
+    /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod.
+    Events { of: Regarding, namespace: String, name: String, uid: String },
     /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs
     /// there)? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
     ControlPlanePods(String),
+}
+
+/// The kind of an object whose Events are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Regarding {
+    Pod,
+    Job,
 }
 
 /// What the API server said.
@@ -90,8 +97,12 @@ impl fmt::Display for Question {
                 write!(f, "looking for a replica of the operator on another node than {node}")
             }
             Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
-            Self::PodEvents { namespace, name, uid: _ } => {
-                write!(f, "listing the Events of pod {namespace}/{name}")
+            Self::Events { of, namespace, name, uid: _ } => {
+                let kind = match of {
+                    Regarding::Pod => "pod",
+                    Regarding::Job => "Job",
+                };
+                write!(f, "listing the Events of {kind} {namespace}/{name}")
             }
             Self::ControlPlanePods(node) => write!(f, "listing the control plane's pods on node {node}"),
             Self::Admission(op, node) => {

@@ -164,7 +164,7 @@ impl World {
                     Question::Pod(key) => found(self.snapshot.pods.contains_key(key)),
                     Question::Job(key) => found(self.snapshot.jobs.contains_key(key)),
                     Question::Node(name) => found(self.snapshot.nodes.contains_key(name)),
-                    Question::PodEvents { .. } => self.event.clone(),
+                    Question::Events { .. } => self.event.clone(),
                     _ => Answer::Found,
                 };
                 self.snapshot.answers.insert(question, answer);

@@ -215,7 +215,7 @@ fn answer(snapshot: &Snapshot, question: &Question) -> Answer {
         | Question::AllNodeOps
         | Question::OtherReplica(_)
         | Question::Admission(..)
-        | Question::PodEvents { .. }
+        | Question::Events { .. }
         | Question::ControlPlanePods(_) => Answer::Found,
     }
 }

@@ -50,6 +50,24 @@ async fn what_only_events_know_is_told_and_asked_for_at_a_measured_pace() {
     assert_eq!(rig.over("silent").await["phase"], "Completed");
 }
 
+/// What a dry run of ours is not told: a policy that asks who makes the pod, or whether it would be stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_jobs_controller_is_told_alone_is_told_until_it_can_make_a_pod() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    let words = "image busybox:1 is not signed";
+    rig.cluster.admission().refuse(move |creation| {
+        let owner = &creation.object["metadata"]["ownerReferences"][0]["kind"];
+        (creation.table == "pods" && !creation.dry_run && owner == "Job").then(|| words.into())
+    });
+    let spec = json!({"image": "busybox:1", "command": ["true"], "cordon": true});
+    rig.op("op", spec).await;
+    rig.says("op", "n1", "the Job controller can make no pod: FailedCreate: Error creating: ").await;
+    rig.says("op", "n1", words).await;
+    rig.cluster.admission().clear();
+    assert_eq!(rig.over("op").await["phase"], "Completed");
+}
+
 /// Pods that carry our label, in namespaces without a NodeOp and beside one: they are not listed there, and
 /// stop nothing here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

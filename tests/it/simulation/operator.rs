@@ -263,7 +263,7 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
             if found { shown } else { Answer::NotFound }
         }
         Question::OtherReplica(_) | Question::Volumes(_) | Question::ControlPlanePods(_) => Answer::NotFound,
-        Question::PodEvents { .. } => Answer::Found,
+        Question::Events { .. } => Answer::Found,
         // Nothing in this world was begun by the Go operator.
         Question::OwnedWorkload(_) => Answer::Found,
         Question::AllNodeOps => {

@@ -10,7 +10,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             failing,
-            question::{Answer, Question},
+            question::{Answer, Question, Regarding},
             snapshot::{JobView, Obstacle, PodView},
             time::later,
         },
@@ -225,7 +225,9 @@ fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>
     Some(NotBegun::Locked).into()
 }
 
-/// Why a Job that runs has no pod. Its controller says so only in an Event, so the API server is asked.
+/// Why a Job that runs has no pod. The API server is asked whether it would admit one; and if it would, the
+/// Events of the Job are: some things are refused to its controller alone, by an image policy, by a webhook that
+/// changes pods, or since the pod's account is not there.
 fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
     // The pods of an adopted Job carry no label of ours and are not seen.
     if ctx.is_adopted() || !pods.all.is_empty() {
@@ -249,8 +251,19 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
             | Answer::Said(_)
             | Answer::Pulls { .. }
             | Answer::NotReady(_),
-        ) => (NotBegun::ControllerAway, None),
+        ) => controller_says(ctx, job),
         None => (NotBegun::ControllerAway, Some(question)),
     };
     Planned::from(Some(why)).with(again).with(Effects::ask(open))
+}
+
+/// What the Job's controller says of a pod that it could not make, and what is still to be asked for that.
+fn controller_says(ctx: &NodeContext<'_>, job: &JobView) -> (NotBegun, Option<Question>) {
+    let (namespace, name, uid) = (job.namespace.clone(), job.name.clone(), job.uid.clone());
+    let question = Question::Events { of: Regarding::Job, namespace, name, uid };
+    match ctx.snapshot.answer(&question) {
+        Some(Answer::Said(message)) => (NotBegun::NotMade(message.clone()), None),
+        Some(_) => (NotBegun::ControllerAway, None),
+        None => (NotBegun::ControllerAway, Some(question)),
+    }
 }

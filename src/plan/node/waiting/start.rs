@@ -68,6 +68,8 @@ pub enum NotBegun {
     Refused(String),
     /// There is no pod, and the API server does not answer whether it would refuse one.
     Unanswered(String),
+    /// There is no pod, and the Job's controller says in an Event what it was told when it tried to make one.
+    NotMade(String),
     /// There is no pod, and nothing forbids one: the Job's controller is away.
     ControllerAway,
 }
@@ -83,6 +85,7 @@ impl fmt::Display for NotBegun {
                 write!(f, "the Job controller has made no pod; the API server refuses {message}")
             }
             Self::Unanswered(error) => write!(f, "the Job controller has made no pod; {error}"),
+            Self::NotMade(message) => write!(f, "the Job controller can make no pod: {message}"),
             Self::ControllerAway => f.write_str("the Job controller has made no pod"),
         }
     }

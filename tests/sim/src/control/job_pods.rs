@@ -171,9 +171,32 @@ pub fn make(state: &mut State, job: &Value, pods: &Pods, timers: &Timers) {
     for _ in i64::try_from(present).unwrap_or(i64::MAX)..wanted {
         if let Err(error) = state.insert(&kind, pod_of(job), Options::default()) {
             tracing::warn!(?error, "a Job's pod was refused");
+            complain(state, job, &format!("Error creating: {}", text(&error.status(), "/message")));
             let key = Key::new("jobs.batch", text(job, "/metadata/namespace"), text(job, "/metadata/name"));
             return timers.hold(text(job, "/metadata/uid"), std::time::Duration::from_secs(1), key);
         }
+    }
+}
+
+/// One Event per Job, which counts, as that of the controller does.
+fn complain(state: &mut State, job: &Value, message: &str) {
+    let (namespace, name) = (text(job, "/metadata/namespace"), text(job, "/metadata/name"));
+    let event = format!("{name}.failedcreate");
+    let said = |event: &mut Value| {
+        set(event, "/count", int(event, "/count").unwrap_or_default() + 1);
+        set(event, "/message", message);
+        set(event, "/lastTimestamp", crate::server::now());
+    };
+    if state.modify(&Key::new("events", namespace, &event), said).is_some() {
+        return;
+    }
+    let Some(kind) = state.registry.of_table("events") else { return };
+    let about = json!({"apiVersion": "batch/v1", "kind": "Job", "namespace": namespace, "name": name, "uid": text(job, "/metadata/uid")});
+    let mut first = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": event, "namespace": namespace}, "type": "Warning",
+        "reason": "FailedCreate", "involvedObject": about, "firstTimestamp": crate::server::now(), "source": {"component": "job-controller"}});
+    said(&mut first);
+    if let Err(error) = state.insert(&kind, first, Options::default()) {
+        tracing::warn!(?error, "an Event was refused");
     }
 }
 

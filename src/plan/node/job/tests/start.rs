@@ -95,6 +95,31 @@ fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
     }
 }
 
+/// What is refused to the Job's controller alone, and not to a dry run of ours.
+#[test]
+fn what_a_jobs_controller_says_of_a_pod_that_it_cannot_make_is_told_and_ends_the_wait_for_it() {
+    let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    let mut world = suspended();
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+    let why = "FailedCreate: Error creating: admission webhook \"images.example.com\" denied the request";
+    let told = |world: &mut World, second: i64, event: Answer| {
+        world.event = event;
+        world.pass(second);
+        world.entry().message.unwrap_or_default()
+    };
+    assert!(!told(&mut world, 0, Answer::Said(why.into())).contains(why), "it may take that long");
+    let message = told(&mut world, 10, Answer::Said(why.into()));
+    assert_eq!(message, format!("the Job's pod cannot start yet: the Job controller can make no pod: {why}"));
+    // It was away, or has made a pod that no watch shows yet.
+    let message = told(&mut world, 100, Answer::Found);
+    assert_eq!(message, "the Job's pod cannot start yet: the Job controller has made no pod");
+    let message = told(&mut world, 101, Answer::Said(why.into()));
+    assert!(message.starts_with("the Job's pod could not start in 40 s: "), "{message}");
+    assert!(message.contains(why), "{message}");
+    let entry = world.entry();
+    assert!(entry.given_up.is_some() || entry.phase == crate::api::nodeop::Phase::Failed, "{entry:?}");
+}
+
 /// A webhook refuses nothing if none of its pods runs any more, as where the drain has evicted them: it does not
 /// answer, and neither does it answer the Job's controller. That one may also be away, and then it comes back.
 #[test]

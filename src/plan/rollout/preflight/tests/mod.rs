@@ -157,7 +157,7 @@ impl World {
             asked.extend(out.questions.iter().cloned());
             let open = out.questions.iter().any(|question| self.snapshot.answer(question).is_none());
             let answer = |question: &Question| match question {
-                Question::PodEvents { .. } => self.event.clone(),
+                Question::Events { .. } => self.event.clone(),
                 _ => Answer::Found,
             };
             self.snapshot.answers =
