@@ -79,6 +79,10 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
+    if ended_at_its_deadline(ctx, job, pods, why) {
+        let message = Some(ENDED.to_owned());
+        return Failure::JobFailed { why: why.to_owned(), message, section: Section::Interrupted }.into();
+    }
     let message = pods.last_message().or_else(|| {
         let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
         gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
@@ -96,6 +100,22 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         (message, _) => message,
     };
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
+}
+
+/// The reason of a Job that was ended at its deadline (`activeDeadlineSeconds`).
+const DEADLINE: &str = "DeadlineExceeded";
+/// How a container ends that its kubelet kills: its grace is over.
+const KILLED: i32 = 128 + 9;
+const ENDED: &str = "the upgrade was ended at its deadline, and what kairos-agent has written is not known; look at the node before trying again";
+
+/// Whether an upgrade was ended at its deadline, and no pod says how its agent came to an end. One that writes
+/// is left to end in the grace of its pod, and is killed after that; the pod goes once it is counted.
+fn ended_at_its_deadline(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> bool {
+    let untold = || {
+        let told = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended >= job.failed);
+        !told || pods.are_open() || pods.ended_with() == Some(KILLED)
+    };
+    ctx.op.intent.upgrade && why.starts_with(DEADLINE) && ctx.snapshot.may_have_begun(job) && untold()
 }
 
 /// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server, and

@@ -147,6 +147,11 @@ impl JobPods<'_> {
         last_message(self.newest()?)
     }
 
+    /// The code with which the operation's container has ended in the newest pod.
+    pub fn ended_with(&self) -> Option<i32> {
+        code(self.newest()?, container::NODEOP)
+    }
+
     /// What was said last in the newest of those that have failed.
     pub fn last_failure(&self) -> Option<String> {
         last_message(newest(self.failed())?)

@@ -95,6 +95,47 @@ fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
     }
 }
 
+/// An agent that writes is left to end for the grace of its pod, and killed after that; and its pod goes as soon as
+/// it is counted.
+#[test]
+fn of_an_upgrade_that_was_ended_at_its_deadline_it_is_said_that_its_image_is_not_known() {
+    let why = "DeadlineExceeded: Job was active longer than specified deadline";
+    let ended = |code, message: &str| {
+        let state = ContainerState::Ended { code, reason: "Error".into(), message: message.into() };
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+        let containers = vec![ContainerView::new(container::NODEOP, state)];
+        Some(PodView { phase: PodPhase::Failed, containers, ..pod })
+    };
+    let unknown = "the upgrade was ended at its deadline, and what kairos-agent has written is not known";
+    for (pod, is_upgrade, told, section) in [
+        (None, true, unknown, "an-agent-that-was-interrupted"),
+        (ended(137, "writing the image"), true, unknown, "an-agent-that-was-interrupted"),
+        (ended(1, "no space left"), true, "exit code 1: no space left", "job-failed"),
+        (None, false, "none of its pods is left to say why", "job-failed"),
+    ] {
+        let mut world = silent();
+        world.snapshot.pods.retain(|(_, name), _| name != "p");
+        let running = ContainerState::Running { since: at(1) };
+        let pod_runs = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+        let containers = vec![ContainerView::new(container::NODEOP, running)];
+        world.put(PodView { phase: PodPhase::Running, containers, ..pod_runs });
+        let upgrade = is_upgrade.then(|| serde_json::from_value(json!({})).unwrap());
+        let mut world = world.op(|op| op.spec.upgrade = upgrade);
+        world.pass(1);
+        world.snapshot.pods.retain(|(_, name), _| name != "p");
+        pod.into_iter().for_each(|pod| world.put(pod));
+        let job = JobView { failed: 1, ..fixtures::job(&fixtures::job_name(), JobState::Failed(why.into())) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        world.pass(4_000);
+        world.pass(4_010);
+        let (entry, message) = (world.entry(), world.entry().message.unwrap_or_default());
+        let cordoned = world.snapshot.nodes["n1"].unschedulable;
+        assert!(message.starts_with(&format!("Job failed ({why}): {told}")), "{message}");
+        assert!(message.contains(section), "{message}");
+        assert_eq!((entry.phase, entry.job_name.is_some(), cordoned), (Phase::Failed, true, true));
+    }
+}
+
 /// What is refused to the Job's controller alone, and not to a dry run of ours.
 #[test]
 fn what_a_jobs_controller_says_of_a_pod_that_it_cannot_make_is_told_and_ends_the_wait_for_it() {
