@@ -340,13 +340,13 @@ impl Planner {
             .await;
         for (action, result) in results {
             self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
-            self.settle(&action, result);
+            self.take_result(&action, result);
         }
     }
 
     /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
     /// pause.
-    fn settle(&mut self, action: &Action, result: anyhow::Result<()>) {
+    fn take_result(&mut self, action: &Action, result: anyhow::Result<()>) {
         let about = action.about().map(|about| act::reference_to(&about));
         match result {
             Ok(()) => {

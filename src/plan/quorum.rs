@@ -27,7 +27,7 @@ use crate::{
 pub const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// How long after we saw it turn Ready another one may go away, if something does tell: right after a boot,
 /// what is told may be older than the boot.
-const SETTLED: SignedDuration = SignedDuration::from_secs(10);
+const READY_AGAIN_FOR: SignedDuration = SignedDuration::from_secs(10);
 /// Between two looks at the pods of a control plane, which no watch tells of.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -175,7 +175,7 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
             let said = other.etcd_said.clone();
             return Some(Unwell::NotVoting { node, said }).into();
         }
-        (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => SETTLED,
+        (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => READY_AGAIN_FOR,
         (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),
         (None, _) => READY_FOR,
     };

@@ -161,7 +161,7 @@ fn awaited_until(
     let deadline = match &work.at {
         At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
         // It is away, as one that is not Ready.
-        At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::may_settle_for(&op.intent)),
+        At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job { .. } if work.given_up.is_some() => return None,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => {
             // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen that.

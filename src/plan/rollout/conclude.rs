@@ -9,7 +9,7 @@ use crate::{
             snapshot::Standing,
         },
         release,
-        rollout::{context::RolloutContext, expiry, prestart, settle},
+        rollout::{context::RolloutContext, expiry, observe_generation, prestart},
     },
 };
 
@@ -27,14 +27,15 @@ pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let waiters = if op.deleting { Planned::from(true) } else { release::expire_waiters(snapshot, op) };
     let Planned { value: none_lingers, effects: expired } = waiters;
     if held || !none_lingers {
-        return Effects::all([withdrawn, expired, settle::settle(op)]);
+        return Effects::all([withdrawn, expired, observe_generation::observe(op)]);
     }
     if !op.object.has_our_finalizer() {
         let expiry = expiry::sweep(snapshot, op);
-        let settled = if expiry.actions.is_empty() { settle::settle(op) } else { Effects::default() };
-        return Effects::all([withdrawn, expired, expiry, settled]);
+        let observed =
+            if expiry.actions.is_empty() { observe_generation::observe(op) } else { Effects::default() };
+        return Effects::all([withdrawn, expired, expiry, observed]);
     }
-    // The status is written on the next pass (`settle`), after the finalizer is off: a refused status write
+    // The status is written on the next pass (`observe_generation`), after the finalizer is off: a refused status write
     // must not keep the NodeOp.
     let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
     let finalize = Action::Finalize { op: op.object.clone(), finalizers };

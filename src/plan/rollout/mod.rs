@@ -14,13 +14,13 @@ mod expiry;
 mod finalizer;
 mod left_over;
 mod not_taken;
+mod observe_generation;
 mod others;
 mod out_of_service;
 mod preflight;
 mod prestart;
 mod recall;
 mod roll;
-mod settle;
 mod slots;
 mod start;
 pub mod status;
@@ -96,9 +96,9 @@ impl<'a> Stage<'a> {
 
 /// Plans every NodeOp about which something is left to do, and says why its nodes do not move.
 pub fn plan_all(snapshot: &Snapshot, releases: &Releases<'_>) -> Planned<BTreeMap<Key, Reasons>> {
-    let unsettled = snapshot.unsettled();
+    let finished_with_open_pods = snapshot.finished_with_open_pods();
     let open = snapshot.ops.iter().filter(|(_, op)| !is_at_rest(snapshot, op));
-    let mut ops: Vec<_> = open.chain(&unsettled).collect();
+    let mut ops: Vec<_> = open.chain(&finished_with_open_pods).collect();
     ops.sort_by(|(_, one), (_, other)| age(one).cmp(&age(other)));
     let mut shared = Shared::default();
     let planned = ops.into_iter().map(|(key, op)| {

@@ -16,7 +16,7 @@ use crate::{
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::{
-        attempts::{self, SETTLES},
+        attempts::{self, PROBATION},
         model::{
             effects::{Effects, Planned},
             failing,
@@ -117,7 +117,7 @@ impl Pass<'_> {
         if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
             return self.hold(name, why);
         }
-        if let Some(why) = node.and_then(|node| self.settles(node)) {
+        if let Some(why) = node.and_then(|node| self.was_just_away(node)) {
             return self.hold(name, why);
         }
         if self.ctx.snapshot.answer(&question).is_some() {
@@ -130,7 +130,7 @@ impl Pass<'_> {
 
     /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
     /// of a node that flaps shows no more than the cache.
-    fn settles(&mut self, node: &NodeView) -> Option<OutOfService> {
+    fn was_just_away(&mut self, node: &NodeView) -> Option<OutOfService> {
         let waited = self.ctx.op.intent.min_ready.max(READY_FOR);
         let since = self.ctx.snapshot.ready_since(node)?;
         let until = later(since, waited);
@@ -158,7 +158,7 @@ impl Pass<'_> {
         let Some(done) = entry.last_updated.as_ref().map(Stamp::from) else { return };
         let now = self.ctx.snapshot.now;
         let soon = attempts::went_down_soon(self.ctx.snapshot, node, done);
-        if !soon.unwrap_or_else(|| now < later(done.written(), SETTLES)) {
+        if !soon.unwrap_or_else(|| now < later(done.written(), PROBATION)) {
             return;
         }
         let Some(why) = out_of_service::of(self.ctx.op, entry, node) else { return };

@@ -40,9 +40,9 @@ const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// For how long the same nodes have to match an operation that none matched before: a label is put on one
 /// node after the other, as by one `kubectl label` for several, and whoever came first would be all that it
 /// is about.
-const SETTLES: SignedDuration = SignedDuration::from_secs(5);
+const DEBOUNCE: SignedDuration = SignedDuration::from_secs(5);
 /// It begins at the latest this long after the first one matched: labels may come and go for ever.
-const SETTLES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
 /// How many names that no node has are named in a sentence at most.
@@ -76,16 +76,17 @@ pub enum NoTargets {
     /// They are chosen when it is resumed; `matching` nodes match now.
     Paused { matching: usize },
     /// These match since a moment ago, where none did before: others may be about to.
-    Settling { nodes: Vec<String> },
+    JustMatched { nodes: Vec<String> },
 }
 
 impl NoTargets {
     /// Whether it is known that none matches.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } | Self::Settling { .. } => {
-                false
-            }
+            Self::FactsUnread { .. }
+            | Self::Joining { .. }
+            | Self::Paused { .. }
+            | Self::JustMatched { .. } => false,
             Self::NoMatch { .. } | Self::NoneOlder => true,
         }
     }
@@ -141,13 +142,13 @@ impl fmt::Display for NoTargets {
                 f.write_str("; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
-            Self::Settling { nodes } => write!(
+            Self::JustMatched { nodes } => write!(
                 f,
                 "waiting: {} {} by now: {}; taken when no other has joined for {} s",
                 count(nodes.len()),
                 if nodes.len() == 1 { "matches" } else { "match" },
                 listed(nodes, MAX_NAMES),
-                SETTLES.as_secs()
+                DEBOUNCE.as_secs()
             ),
             Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
             Self::Paused { matching } => write!(f, "{CHOSEN_LATER}; {matching} nodes match now"),
@@ -173,11 +174,11 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     let chosen = matching(snapshot, op);
     if !chosen.is_empty() && had_no_nodes(op) {
         let (same, any) = snapshot.matched_since(op);
-        let until = later(same, SETTLES).min(later(any, SETTLES_WITHIN));
+        let until = later(same, DEBOUNCE).min(later(any, DEBOUNCE_LIMIT));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));
             let nodes = chosen.into_keys().collect();
-            return Planned { value: Targets::Missing(NoTargets::Settling { nodes }), effects };
+            return Planned { value: Targets::Missing(NoTargets::JustMatched { nodes }), effects };
         }
     }
     if !chosen.is_empty() {

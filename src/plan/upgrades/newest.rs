@@ -143,12 +143,12 @@ fn child<'a>(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Option<&'a Node
 impl Takes {
     fn of(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> Self {
         let status = upgrade.status.as_ref();
-        let settled =
+        let is_observed =
             |status: &NodeOpUpgradeStatus| status.observed_generation == upgrade.metadata.generation;
         let over = |status: &NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
         if upgrade.spec.not_after.as_ref().is_some_and(|time| time.0 <= snapshot.now) {
             Self::No
-        } else if !status.is_some_and(|status| over(status) && settled(status)) {
+        } else if !status.is_some_and(|status| over(status) && is_observed(status)) {
             Self::InThisRun
         } else if upgrade.spec.is_continuous() {
             Self::InRounds

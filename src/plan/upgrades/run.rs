@@ -28,7 +28,7 @@ use crate::{
             content, continuous,
             follow::{copy, follow, supersede},
             history, older,
-            status::{base, say, settle},
+            status::{base, say, write_finished},
         },
     },
 };
@@ -118,7 +118,7 @@ impl Upgrade<'_> {
     /// The run that is asked for is over.
     fn over(mut self) -> Effects {
         if !self.object.spec.is_continuous() {
-            return settle(self.snapshot, self.object, self.status);
+            return write_finished(self.snapshot, self.object, self.status);
         }
         let child = self.child();
         self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
@@ -129,7 +129,7 @@ impl Upgrade<'_> {
         }
         let expires = self.object.spec.not_after.as_ref().filter(|time| time.0 > self.snapshot.now);
         effects.add(expires.map(|time| Effects::wake_at(time.0)).unwrap_or_default());
-        effects.add(settle(self.snapshot, self.object, self.status));
+        effects.add(write_finished(self.snapshot, self.object, self.status));
         effects
     }
 

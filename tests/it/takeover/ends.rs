@@ -25,12 +25,12 @@ fn one_that_is_deleted_is_released_and_starts_nothing() {
     s.ops.insert(key, Arc::new(op));
     job(&mut s, "n1", JobState::Active);
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert!(wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{wanted:?}");
     s.jobs.clear();
-    settled(&mut s);
+    until_stable(&mut s);
     s.pods.clear();
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
     assert!(
         wanted

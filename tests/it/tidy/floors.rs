@@ -45,7 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "compact",
             "finalizer",
             "expiry",
-            "settle",
+            "observe_generation",
             "out_of_service",
             "left_over",
             "not_taken",
