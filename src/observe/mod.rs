@@ -87,8 +87,8 @@ impl Caches {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
         let ops = ops.chain(self.ops.finished().namespaces());
         // What was shown, and what came in since: not all nodes, at each event.
-        let shown = self.shown.nodes.holding_namespaces().map(String::as_str);
-        let news = self.nodes.changed().flat_map(|node| node.held_by()).map(|of| of.namespace.as_str());
+        let shown = self.shown.nodes.claimant_namespaces().map(String::as_str);
+        let news = self.nodes.changed().flat_map(|node| node.marked_by()).map(|of| of.namespace.as_str());
         ops.chain(shown).chain(news).collect()
     }
 

@@ -92,22 +92,22 @@ impl fmt::Display for Unwell {
 /// have to end. And so does a node whose Node object was deleted while it reboots, as cloud controllers do:
 /// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
-    let mut held = BTreeSet::new();
+    let mut under_way = BTreeSet::new();
     let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
     for node in snapshot.members() {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
         {
-            held.insert((of.key(), node.name.clone()));
+            under_way.insert((of.key(), node.name.clone()));
         }
     }
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
         let statuses = op.status.iter().map(|status| &status.node_statuses);
         let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
         let members = recorded.filter(|(name, entry)| is_member(name) || entry.control_plane == Some(true));
-        held.extend(members.map(|(name, _)| (key.clone(), name.clone())));
+        under_way.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
-    held.into_iter().collect()
+    under_way.into_iter().collect()
 }
 
 /// The members of the control plane other than `node`.

@@ -255,7 +255,7 @@ fn taking_a_node() {
         ),
         ("claimed by a live one", node(true, Some("live"), Some("live")), true, Take::Taken(by("live"))),
         ("claimed by a finished one", node(false, None, Some("over")), true, Take::Taken(by("over"))),
-        ("held", node(true, Some("me"), Some("me")), true, Take::Held),
+        ("held", node(true, Some("me"), Some("me")), true, Take::InPlace),
         ("held, then uncordoned", node(false, Some("me"), Some("me")), true, patch(Some(true), true, false)),
         ("held, the claim removed", node(true, Some("me"), None), true, patch(None, false, true)),
     ];

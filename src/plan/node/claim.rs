@@ -11,8 +11,8 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         cordon::{self, Take},
+        enforce,
         failure::Failure,
-        hold,
         job::start_job,
         state::{At, Drain, Entry, Pending, State, Working},
         traffic,
@@ -37,12 +37,12 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         return back_to_pending(ctx, passed_in, why.into()).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => after_claim(ctx),
+        Take::InPlace => after_claim(ctx),
         Take::Patch(change) => {
             let claims = change.claimed_by.is_some();
             match effects.absorb(if claims { traffic::decide(ctx) } else { Some(false).into() }) {
                 Some(leaves) => {
-                    hold::take(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
+                    enforce::patch(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
                 }
                 None => Waiting::OthersServe.into(),
             }

@@ -55,7 +55,7 @@ fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> O
 #[derive(Clone, Debug, PartialEq)]
 pub enum Take {
     /// It is claimed, and cordoned if that was asked.
-    Held,
+    InPlace,
     /// This patch takes it.
     Patch(NodeChange),
     /// This has to be known first.
@@ -83,7 +83,7 @@ pub fn take(snapshot: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> T
             Some((_, Owner::Ours | Owner::Live)) | None => {}
         }
     }
-    if change.is_empty() { Take::Held } else { Take::Patch(change) }
+    if change.is_empty() { Take::InPlace } else { Take::Patch(change) }
 }
 
 /// How an operation ended on a node, as far as its cordon is concerned.

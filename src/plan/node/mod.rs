@@ -18,12 +18,12 @@ mod claim;
 pub mod context;
 pub mod cordon;
 pub mod drain;
+mod enforce;
 pub mod failure;
 #[cfg(test)]
 pub mod fixtures;
 mod give_up;
 pub mod hints;
-mod hold;
 mod job;
 pub mod legacy;
 mod prepare;
@@ -223,7 +223,7 @@ fn lost(
     let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
     // Its claim and cordon went with it, and nothing is to be given back; unless somebody has made the Node
     // again as it was.
-    let marked = there.filter(|node| node.held_by().any(|of| *of == op.id));
+    let marked = there.filter(|node| node.marked_by().any(|of| *of == op.id));
     let entry = Entry {
         message: Some(format!("{message}{}", Section::NodeLost)),
         since: Some(snapshot.now.into()),

@@ -5,8 +5,8 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         drain::{self, Progress},
+        enforce::claim_and_cordon,
         failure::Failure,
-        hold::hold,
         job::start_job,
         state::Drain,
         waiter::{self, Room, Waiter},
@@ -23,7 +23,7 @@ pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
     // back, and what blocks is forgotten.
     let drains = ctx.op.intent.drain.is_some();
     let mut effects = if drains { Effects::watch_pods_of(&ctx.node.name) } else { Effects::default() };
-    if let Some(next) = effects.absorb(hold(ctx)) {
+    if let Some(next) = effects.absorb(claim_and_cordon(ctx)) {
         return next.with(effects);
     }
     let progress = match &ctx.op.intent.drain {

@@ -18,7 +18,7 @@ use crate::{
 pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let RolloutContext { snapshot, op, .. } = ctx;
     let held = snapshot.nodes.that_are(Standing::Held).any(|node| {
-        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.holders().contains(&op.id))
+        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.claimants().contains(&op.id))
     });
     let withdrawn = op.object.status.as_ref().map(|status| prestart::withdraw(ctx, &status.node_statuses));
     let withdrawn = withdrawn.unwrap_or_default();

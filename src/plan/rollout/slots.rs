@@ -95,7 +95,7 @@ impl Pass<'_> {
             let out_of_service = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
             if let Some(why) = out_of_service {
-                self.hold(name, why);
+                self.occupy(name, why);
             }
             return;
         } else {
@@ -115,17 +115,17 @@ impl Pass<'_> {
         let question = Question::Node(name.to_owned());
         let node = self.ctx.snapshot.nodes.get(name);
         if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
-            return self.hold(name, why);
+            return self.occupy(name, why);
         }
         if let Some(why) = node.and_then(|node| self.was_just_away(node)) {
-            return self.hold(name, why);
+            return self.occupy(name, why);
         }
         if self.ctx.snapshot.answer(&question).is_some() {
             entry.holds_slot = None;
             return;
         }
         self.ask(question);
-        self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
+        self.occupy(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
     /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
@@ -179,7 +179,7 @@ impl Pass<'_> {
         self.effects.add(question);
     }
 
-    fn hold(&mut self, name: &str, why: OutOfService) {
+    fn occupy(&mut self, name: &str, why: OutOfService) {
         self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
         self.rollout.progress.slots.out_of_service.insert(name.to_owned(), why);
     }

@@ -31,7 +31,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "plan::node",
         &[
             "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
-            "legacy", "traffic", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
+            "legacy", "traffic", "enforce", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
             "give_up", "stamps",
         ],
     ),
@@ -87,7 +87,10 @@ fn resolved(module: &str, path: &str) -> String {
 #[test]
 fn what_is_imported_from_above_is_seen() {
     assert_eq!(resolved("plan::rollout::slots", "left_over"), "plan::rollout::left_over");
-    assert_eq!(resolved("plan::node::job::run", "super::hold::hold"), "plan::node::hold::hold");
+    assert_eq!(
+        resolved("plan::node::job::run", "super::enforce::claim_and_cordon"),
+        "plan::node::enforce::claim_and_cordon"
+    );
     assert_eq!(resolved("plan", "api::names"), "api::names");
 }
 

@@ -28,7 +28,7 @@ impl NodeLabels {
     /// Sets a label; returns what it was before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
         let before = self.all.insert(key, value);
-        (self.control_plane, self.on_hold) = (is_member(&self.all), is_held(&self.all));
+        (self.control_plane, self.on_hold) = (is_member(&self.all), is_on_hold(&self.all));
         before
     }
 }
@@ -42,13 +42,13 @@ fn is_member(labels: &BTreeMap<String, String>) -> bool {
 
 /// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node
 /// sees the label there, and means it.
-fn is_held(labels: &BTreeMap<String, String>) -> bool {
+fn is_on_hold(labels: &BTreeMap<String, String>) -> bool {
     labels.get(names::HOLD).is_some_and(|value| value != "false")
 }
 
 impl From<BTreeMap<String, String>> for NodeLabels {
     fn from(all: BTreeMap<String, String>) -> Self {
-        Self { control_plane: is_member(&all), on_hold: is_held(&all), all }
+        Self { control_plane: is_member(&all), on_hold: is_on_hold(&all), all }
     }
 }
 

@@ -194,12 +194,12 @@ impl NodeView {
     }
 
     /// The NodeOps that have something of it to give back, each once.
-    pub fn holders(&self) -> BTreeSet<&OpRef> {
-        self.held_by().collect()
+    pub fn claimants(&self) -> BTreeSet<&OpRef> {
+        self.marked_by().collect()
     }
 
     /// The NodeOps that the node names: for its claim, its cordon and its hints; one may come several times.
-    pub fn held_by(&self) -> impl Iterator<Item = &OpRef> {
+    pub fn marked_by(&self) -> impl Iterator<Item = &OpRef> {
         let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
         self.claimed_by.iter().chain(&self.cordoned_by).chain(hints)
     }

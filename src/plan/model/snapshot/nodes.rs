@@ -72,7 +72,7 @@ struct Nodes {
     /// How many nodes there are of each architecture, as they say it; the same.
     archs: OnceLock<BTreeMap<String, usize>>,
     /// How often nodes name a NodeOp of each namespace that has something of theirs to give back; the same.
-    holding: OnceLock<BTreeMap<String, usize>>,
+    claimants: OnceLock<BTreeMap<String, usize>>,
 }
 
 impl Nodes {
@@ -96,11 +96,11 @@ impl Nodes {
         })
     }
 
-    fn holding(&self) -> &BTreeMap<String, usize> {
-        self.holding.get_or_init(|| {
-            let mut holding = BTreeMap::new();
-            self.views.values().for_each(|node| count_holders(&mut holding, node));
-            holding
+    fn claimants(&self) -> &BTreeMap<String, usize> {
+        self.claimants.get_or_init(|| {
+            let mut claimants = BTreeMap::new();
+            self.views.values().for_each(|node| count_claimants(&mut claimants, node));
+            claimants
         })
     }
 
@@ -124,8 +124,8 @@ fn uncount(counts: &mut BTreeMap<String, usize>, of: &str) {
     }
 }
 
-fn count_holders(holding: &mut BTreeMap<String, usize>, node: &NodeView) {
-    node.held_by().for_each(|of| *holding.entry(of.namespace.clone()).or_default() += 1);
+fn count_claimants(claimants: &mut BTreeMap<String, usize>, node: &NodeView) {
+    node.marked_by().for_each(|of| *claimants.entry(of.namespace.clone()).or_default() += 1);
 }
 
 impl NodeTable {
@@ -136,8 +136,8 @@ impl NodeTable {
     }
 
     /// The namespaces of the NodeOps that have something of a node to give back.
-    pub fn holding_namespaces(&self) -> impl Iterator<Item = &String> {
-        self.0.holding().keys()
+    pub fn claimant_namespaces(&self) -> impl Iterator<Item = &String> {
+        self.0.claimants().keys()
     }
 
     /// Whether the machine id tells the machine of this node from all others: those that were installed from
@@ -180,7 +180,7 @@ impl DerefMut for NodeTable {
         nodes.standing.take();
         nodes.releases.take();
         nodes.archs.take();
-        nodes.holding.take();
+        nodes.claimants.take();
         &mut nodes.views
     }
 }
@@ -196,10 +196,13 @@ impl Shows<String, NodeView> for NodeTable {
                 }
             }
         }
-        if let Some(holding) = nodes.holding.get_mut() {
-            view.iter().for_each(|now| count_holders(holding, now));
+        if let Some(claimants) = nodes.claimants.get_mut() {
+            view.iter().for_each(|now| count_claimants(claimants, now));
             let before = nodes.views.get(&name);
-            before.iter().flat_map(|before| before.held_by()).for_each(|of| uncount(holding, &of.namespace));
+            before
+                .iter()
+                .flat_map(|before| before.marked_by())
+                .for_each(|of| uncount(claimants, &of.namespace));
         }
         if let Some(releases) = nodes.releases.get_mut() {
             let before = nodes.views.get(&name).and_then(|view| view.release());
@@ -316,8 +319,8 @@ mod tests {
             assert_eq!(running(&table), running(&anew));
             assert!(table.archs().eq(anew.archs()));
             assert_eq!(table.0.archs.get(), anew.0.archs.get());
-            assert!(table.holding_namespaces().eq(anew.holding_namespaces()));
-            assert_eq!(table.0.holding.get(), anew.0.holding.get());
+            assert!(table.claimant_namespaces().eq(anew.claimant_namespaces()));
+            assert_eq!(table.0.claimants.get(), anew.0.claimants.get());
             let another = |view: &&Arc<NodeView>| view.release().is_some_and(|runs| runs != "v0");
             assert_eq!(running(&table).0.len(), table.values().filter(another).count());
             for standing in Standing::ALL {

@@ -97,7 +97,7 @@ impl Disputes {
 fn can_be_asked(view: &NodeView, entry: &NodeStatus, others: Option<&Others<'_>>) -> bool {
     let is_free = view.is_fit() && entry.node_uid.is_none();
     let has_told = entry.boot.as_ref() == Some(&view.boot_id);
-    is_free && !has_told && others.is_some_and(|others| others.keep(view).is_none())
+    is_free && !has_told && others.is_some_and(|others| others.precede(view).is_none())
 }
 
 impl Pass<'_, '_> {

@@ -51,13 +51,13 @@ impl Shared {
 }
 
 /// Why a pending node does not start now.
-enum Hold {
+enum Blocked {
     /// The node alone waits; the next one may go.
     Node(NotTaken),
     /// So do all that come after it: the order is a promise (control-plane nodes first).
     AllAfter(NotTaken),
     /// So do all that come after it, for the very same reason.
-    All(NotTaken),
+    AllAlike(NotTaken),
 }
 
 /// One pass over the pending nodes of a NodeOp.
@@ -142,7 +142,7 @@ impl Pass<'_, '_> {
         match (entry.phase, &self.closed) {
             (Phase::Pending, Some(why)) => {
                 let why = NotTaken::Closed(why.clone());
-                self.forget_if_kept(name, entry);
+                self.forget_if_preceded(name, entry);
                 Some(why)
             }
             (Phase::Pending, None) => self.node(name, entry),
@@ -168,7 +168,7 @@ impl Pass<'_, '_> {
     ///    attempt: either ends it untouched, before a slot is asked for;
     /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
     /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
-    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
+    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::blocked`]);
     /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
@@ -193,7 +193,7 @@ impl Pass<'_, '_> {
             self.no_worker_before(name);
             return Some(NotTaken::GivenBack);
         }
-        if let Some(why) = self.kept(view) {
+        if let Some(why) = self.preceded(view) {
             self.no_worker_before(name);
             if entry.boot.is_some() {
                 preflight::forget(entry);
@@ -220,26 +220,26 @@ impl Pass<'_, '_> {
             *entry = untouched(self.snapshot.now, entry, &Untouched::Attempted);
             return None;
         }
-        if asks { self.preflight(view, entry) } else { self.take_or_hold(view, entry) }
+        if asks { self.preflight(view, entry) } else { self.take_or_wait(view, entry) }
     }
 
     /// Takes a node whose turn it is, or says what it waits for.
-    fn take_or_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
+    fn take_or_wait(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         if let Some(why) = &self.queue {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
         }
-        let held = self.hold(view);
-        if !matches!(held, Some(Hold::Node(_))) {
+        let blocked = self.blocked(view);
+        if !matches!(blocked, Some(Blocked::Node(_))) {
             self.preflights_left = self.preflights_left.saturating_sub(1);
         }
-        match held {
-            Some(Hold::Node(why)) => return Some(why),
-            Some(Hold::AllAfter(why)) => {
+        match blocked {
+            Some(Blocked::Node(why)) => return Some(why),
+            Some(Blocked::AllAfter(why)) => {
                 self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
                 return Some(why);
             }
-            Some(Hold::All(why)) => {
+            Some(Blocked::AllAlike(why)) => {
                 self.queue = Some(why.clone());
                 return Some(why);
             }
@@ -254,16 +254,16 @@ impl Pass<'_, '_> {
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
     /// made for it.
-    fn kept(&self, view: &NodeView) -> Option<NotTaken> {
+    fn preceded(&self, view: &NodeView) -> Option<NotTaken> {
         let others = self.others.as_ref()?;
-        others.keep(view).or_else(|| self.taken(view)).or_else(|| self.at_work(view))
+        others.precede(view).or_else(|| self.taken(view)).or_else(|| self.at_work(view))
     }
 
     /// What a preflight found out about a node is not so any more once somebody else works on it, also while
     /// nothing is started.
-    fn forget_if_kept(&self, name: &str, entry: &mut NodeStatus) {
+    fn forget_if_preceded(&self, name: &str, entry: &mut NodeStatus) {
         let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
-        if found_out.is_some_and(|view| view.labels.on_hold() || self.kept(view).is_some()) {
+        if found_out.is_some_and(|view| view.labels.on_hold() || self.preceded(view).is_some()) {
             preflight::forget(entry);
         }
     }
@@ -307,24 +307,24 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn hold(&mut self, view: &NodeView) -> Option<Hold> {
+    fn blocked(&mut self, view: &NodeView) -> Option<Blocked> {
         let slots = &self.rollout.progress.slots;
         if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
             // With nobody at work no turn will come by itself.
             let none_comes = self.busy == 0 && !self.is_one_before(view);
-            let held = slots.out_of_service.values().next().filter(|_| none_comes);
-            let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
-            self.rollout.progress.held = true;
-            return Some(Hold::All(NotTaken::OutOfService(why.clone())));
+            let down = slots.out_of_service.values().next().filter(|_| none_comes);
+            let Some(why) = down else { return Some(Blocked::AllAlike(NotTaken::Turn)) };
+            self.rollout.progress.blocked = true;
+            return Some(Blocked::AllAlike(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
-            if self.snapshot.is_member(view) { Hold::AllAfter(why) } else { Hold::Node(why) }
+            if self.snapshot.is_member(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
         };
         let holder = others::holder(self.snapshot, self.op, view);
         if let Some(why) = holder.or_else(|| self.taken(view)).or_else(|| self.at_work(view)) {
             return Some(ordered(why));
         }
-        self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
+        self.quorum(view).or_else(|| self.prepared(view)).map(Blocked::AllAfter)
     }
 
     /// Whether a node comes before this one that takes a slot which it holds already.
@@ -340,8 +340,8 @@ impl Pass<'_, '_> {
             return None;
         }
         let limit = self.snapshot.settings.control_plane_concurrency;
-        let held = self.shared.control_planes(self.snapshot);
-        if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
+        let under_way = self.shared.control_planes(self.snapshot);
+        if let Some((key, node)) = under_way.first().filter(|_| under_way.len() >= limit) {
             let (op, node) = (key.clone(), node.clone());
             let other = || NotTaken::Other { op, why: Precedes::HasControlPlane(node.clone()) };
             return Some(if *key == self.op.id.key() { NotTaken::ControlPlane(node) } else { other() });
@@ -352,8 +352,8 @@ impl Pass<'_, '_> {
             |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
         let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
-        if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
-            self.rollout.progress.held = self.busy == 0;
+        if let Some((_, why)) = down.clone().next().filter(|_| under_way.len() + down.count() >= limit) {
+            self.rollout.progress.blocked = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);

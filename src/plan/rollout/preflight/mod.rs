@@ -112,10 +112,10 @@ pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) ->
         return ctx.reset(Some(Interrupted::Rebooted)).into();
     }
     if node.labels.on_hold() {
-        return ctx.reset(Some(Interrupted::Kept(NotTaken::OnHold))).into();
+        return ctx.reset(Some(Interrupted::NotTaken(NotTaken::OnHold))).into();
     }
-    if let Some(why) = others.keep(node) {
-        return ctx.reset(Some(Interrupted::Kept(why))).into();
+    if let Some(why) = others.precede(node) {
+        return ctx.reset(Some(Interrupted::NotTaken(why))).into();
     }
     let next = ctx.ask(intent, node);
     let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);

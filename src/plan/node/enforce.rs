@@ -24,14 +24,14 @@ use crate::{
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set
 /// again.
-pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
+pub fn claim_and_cordon(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => None.into(),
+        Take::InPlace => None.into(),
         Take::Patch(change) => {
             let again = change.unschedulable.is_some();
             let why = if again { Waiting::CordonAgain } else { Waiting::Claim { cordon: false } };
             // One that is being drained already is not taken out of load balancers any more.
-            take(ctx, change, false, why).map(Some)
+            patch(ctx, change, false, why).map(Some)
         }
         Take::Ask(question) => Planned::from(None).with(question),
         Take::Taken(other) => {
@@ -63,7 +63,7 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 ///
 /// With its claim the node says which run tries it, and asks autoscalers to leave it, load balancers if that
 /// is wanted, and remediators if it is to reboot.
-pub fn take(
+pub fn patch(
     ctx: &NodeContext<'_>,
     mut change: NodeChange,
     leaves_balancers: bool,
