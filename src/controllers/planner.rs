@@ -63,7 +63,7 @@ const DOUBT: Duration = Duration::from_secs(5);
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// An object, and whether the Event about what fails for it was written.
-type Told = (ObjectReference, bool);
+type EventResult = (ObjectReference, bool);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Planner {
     metrics: Option<Arc<Metrics>>,
     failures: Failures,
     /// Whether Events about failures were written: the object that each was about.
-    told: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
+    told: (mpsc::UnboundedSender<EventResult>, mpsc::UnboundedReceiver<EventResult>),
     remembered: RememberedAnswers,
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,

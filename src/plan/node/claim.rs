@@ -14,7 +14,7 @@ use crate::plan::{
         enforce,
         failure::Failure,
         job::start_job,
-        state::{At, Drain, Entry, Pending, State, Working},
+        state::{At, DrainRecord, Entry, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
     },
@@ -109,7 +109,7 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
         return start_job(ctx);
     }
     let (started, timeout) = (ctx.snapshot.now, intent.drain.as_ref().and_then(|drain| drain.timeout));
-    let drain = Drain {
+    let drain = DrainRecord {
         started: started.into(),
         deadline: timeout.map(|timeout| later(started, timeout).into()),
         blocked_since: None,

@@ -107,11 +107,11 @@ impl From<Failure> for Planned<Decision> {
 
 /// What becomes of a node's entry in this plan.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum EntryPlan {
     /// Nothing can be recorded yet; this is why.
     Wait(Why),
     /// Record this.
-    Become(Box<NodeStatus>),
+    Record(Box<NodeStatus>),
 }
 
 /// Everything that a step looks at.

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext, Op},
-            state::{At, Drain, Entry, Found, Machine, State, WaiterRecord, Working},
+            state::{At, DrainRecord, Entry, Found, Machine, State, WaiterRecord, Working},
         },
         plan,
     },
@@ -32,7 +32,8 @@ pub fn at(second: i64) -> Timestamp {
 
 /// A node that is being drained since this moment.
 pub fn draining(since: Timestamp) -> (Entry, Working) {
-    let drain = Drain { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
+    let drain =
+        DrainRecord { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
     let work = Working {
         at: At::Drain(drain),
         machine: Machine::default(),

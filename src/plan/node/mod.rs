@@ -42,7 +42,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use self::{
-    context::{Decision, Next, NodeContext, Op},
+    context::{Decision, EntryPlan, NodeContext, Op},
     failure::Failure,
     state::{At, Begun, Entry, Over, State, Tampered, Working},
     waiting::{Open, Waiting},
@@ -60,7 +60,7 @@ use crate::{
 };
 
 /// Advances a node that is worked on.
-pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
+pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<EntryPlan> {
     let (mut entry, missing) = match Entry::parse(status) {
         Ok(entry) => (entry, None),
         Err(Tampered { missing, rest }) => (*rest, Some(missing)),
@@ -70,7 +70,9 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
     if let (State::Working(work), Some(node)) = (&mut entry.state, taken) {
         work.machine.note(snapshot, node);
     }
-    let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
+    let State::Working(work) = &entry.state else {
+        return EntryPlan::Record(Box::new(status.clone())).into();
+    };
     let Some(node) = taken else { return gone(snapshot, op, name, &entry, work) };
     let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
     let mut planned = match (&work.given_up, missing) {
@@ -83,9 +85,11 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
         planned = give_up::begin(&ctx, verdict);
     }
     planned.map(|decision| match decision {
-        Decision::Record(entry) => Next::Become(Box::new(remark(&ctx, *entry).record())),
-        Decision::Wait(why) => Next::Wait(why.into()),
-        Decision::GiveUp(verdict) => Next::Wait(Why { reason: WaitReason::Ending, message: verdict.reason }),
+        Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry).record())),
+        Decision::Wait(why) => EntryPlan::Wait(why.into()),
+        Decision::GiveUp(verdict) => {
+            EntryPlan::Wait(Why { reason: WaitReason::Ending, message: verdict.reason })
+        }
     })
 }
 
@@ -109,8 +113,8 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
 }
 
 /// The Node object that was taken is gone, and perhaps there is another one of its name.
-fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working) -> Planned<Next> {
-    let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
+fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working) -> Planned<EntryPlan> {
+    let wait = |why: Waiting| Planned::from(EntryPlan::Wait(why.into()));
     let (there, live) = (snapshot.nodes.get(name).map(AsRef::as_ref), Question::Node(name.into()));
     let (is_read, until) = (snapshot.answer(&live).is_some(), awaited_until(snapshot, op, name, entry, work));
     let lost = |why| lost(snapshot, op, name, there, work, why);
@@ -123,7 +127,7 @@ fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working)
         (Some(node), _) if is_read && is_same_machine(snapshot, work, node) => {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
             let entry = Entry { node_uid: Some(node.uid.clone()), ..entry.clone() };
-            Next::Become(Box::new(entry.record())).into()
+            EntryPlan::Record(Box::new(entry.record())).into()
         }
         // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
         // machine it is.
@@ -182,9 +186,9 @@ fn lost(
     there: Option<&NodeView>,
     work: &Working,
     message: &str,
-) -> Planned<Next> {
+) -> Planned<EntryPlan> {
     let ready = there.is_some_and(|node| node.ready);
-    let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
+    let ending = |open| EntryPlan::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
         && let Some(open) = effects.absorb(cancel::job(snapshot, op, &job.name))
@@ -230,7 +234,7 @@ fn lost(
         node_uid: marked.map(|node| node.uid.clone()),
         state: State::Over(over),
     };
-    Planned { value: Next::Become(Box::new(entry.record())), effects }
+    Planned { value: EntryPlan::Record(Box::new(entry.record())), effects }
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use crate::plan::{
         enforce::claim_and_cordon,
         failure::Failure,
         job::start_job,
-        state::Drain,
+        state::DrainRecord,
         waiter::{self, Room, Waiter},
         waiting::{Draining, Starting, Waiting},
     },
 };
 
 /// Advances a node in step `Drain`.
-pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, record: &DrainRecord) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }

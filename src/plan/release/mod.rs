@@ -30,7 +30,7 @@ use crate::{
             id::OpRef,
             intent::Intent,
             question::Question,
-            snapshot::{NodeView, Snapshot, Standing},
+            snapshot::{NodeClass, NodeView, Snapshot},
         },
         node::{
             cordon::{self, Ending},
@@ -73,7 +73,7 @@ impl Releases<'_> {
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn find_releases(snapshot: &Snapshot) -> Releases<'_> {
-    let held = snapshot.nodes.that_are(Standing::Held);
+    let held = snapshot.nodes.that_are(NodeClass::Marked);
     let nodes = held.map(|view| (view.name.as_str(), node(snapshot, view))).collect();
     Releases { orphaned: orphaned_work(snapshot), nodes }
 }

@@ -6,7 +6,7 @@ use crate::{
         model::{
             action::Action,
             effects::{Effects, Planned},
-            snapshot::Standing,
+            snapshot::NodeClass,
         },
         release,
         rollout::{context::RolloutContext, expiry, observe_generation, prestart},
@@ -17,7 +17,7 @@ use crate::{
 /// the finalizer goes. The Go operator's finalizer goes too.
 pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let RolloutContext { snapshot, op, .. } = ctx;
-    let held = snapshot.nodes.that_are(Standing::Held).any(|node| {
+    let held = snapshot.nodes.that_are(NodeClass::Marked).any(|node| {
         node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.claimants().contains(&op.id))
     });
     let withdrawn = op.object.status.as_ref().map(|status| prestart::withdraw(ctx, &status.node_statuses));

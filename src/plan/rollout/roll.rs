@@ -8,7 +8,7 @@ use crate::{
     },
     plan::{
         model::effects::{Effects, Planned},
-        node::{self, context::Next},
+        node::{self, context::EntryPlan},
         release,
         rollout::{
             admit::{self, Shared},
@@ -72,8 +72,8 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
     let mut rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
     for (name, next, error) in advanced {
         match next {
-            Next::Become(next) => rollout.nodes.insert(name, *next),
-            Next::Wait(why) => {
+            EntryPlan::Record(next) => rollout.nodes.insert(name, *next),
+            EntryPlan::Wait(why) => {
                 let why = rollout.progress.failures.complete(why, error);
                 rollout.nodes.say(name, &why.message);
                 rollout.waiting.insert(name.clone(), why);

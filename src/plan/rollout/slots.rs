@@ -21,7 +21,7 @@ use crate::{
             effects::{Effects, Planned},
             failing,
             question::Question,
-            snapshot::{NodeView, Standing},
+            snapshot::{NodeClass, NodeView},
             stamp::Stamp,
             time::later,
             why::{WaitReason, Why},
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// One pass over the nodes of a NodeOp that are not worked on.
-struct Pass<'a> {
+struct SlotSearch<'a> {
     ctx: &'a RolloutContext<'a>,
     /// What stands in status.
     old: &'a NodeStatuses,
@@ -51,31 +51,31 @@ struct Pass<'a> {
 /// our claim shows it free as well, and a leader with such a view would take one node too many. So a live
 /// read proves it.
 pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rollout) -> Planned<Rollout> {
-    let mut pass = Pass { ctx, old, rollout, effects: Effects::default() };
-    let before = pass.rollout.nodes.clone();
+    let mut search = SlotSearch { ctx, old, rollout, effects: Effects::default() };
+    let before = search.rollout.nodes.clone();
     let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
         let mut entry = entry.clone();
         if entry.node_uid.is_some() {
-            pass.unreleased(name, &mut entry);
+            search.unreleased(name, &mut entry);
         } else {
-            pass.down(name, &mut entry);
+            search.down(name, &mut entry);
         }
-        pass.rollout.nodes.insert(name, entry);
+        search.rollout.nodes.insert(name, entry);
     }
-    for node in ctx.snapshot.nodes.that_are(Standing::Away) {
-        pass.done(node);
+    for node in ctx.snapshot.nodes.that_are(NodeClass::NotReady) {
+        search.done(node);
     }
-    let left = left_over::find(ctx.snapshot, ctx.op, &pass.rollout.nodes);
-    let slots = &mut pass.rollout.progress.slots;
+    let left = left_over::find(ctx.snapshot, ctx.op, &search.rollout.nodes);
+    let slots = &mut search.rollout.progress.slots;
     for (name, left) in left {
         slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
         slots.out_of_service.entry(name).or_insert(left.why);
     }
-    Planned { value: pass.rollout, effects: pass.effects }
+    Planned { value: search.rollout, effects: search.effects }
 }
 
-impl Pass<'_> {
+impl SlotSearch<'_> {
     fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
         let node =
             self.ctx.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());

@@ -25,7 +25,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             selector,
-            snapshot::{NodeView, Snapshot, Standing, had_no_nodes},
+            snapshot::{NodeClass, NodeView, Snapshot, had_no_nodes},
             time::later,
         },
         node::context::ends_untouched,
@@ -280,7 +280,7 @@ pub fn order<'a, const N: usize>(
     marks: [Mark; N],
     down: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
-    let members = snapshot.nodes.by_name(Standing::ControlPlane);
+    let members = snapshot.nodes.by_name(NodeClass::ControlPlane);
     let is_member = move |name: &String| members.contains_key(name);
     let entry = move |name: &String| {
         targets.get_key_value(name).filter(|(_, entry)| marks.iter().any(|mark| mark.is_on(entry)))

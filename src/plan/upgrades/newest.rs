@@ -64,10 +64,10 @@ impl fmt::Display for Precedence {
 
 /// Upgrades that are newer than one, the newest first.
 #[derive(Debug, Default)]
-pub struct Newer<'a>(Vec<Upgrade<'a>>);
+pub struct Newer<'a>(Vec<NewerUpgrade<'a>>);
 
 #[derive(Debug)]
-struct Upgrade<'a> {
+struct NewerUpgrade<'a> {
     object: &'a NodeOpUpgrade,
     /// The NodeOp of its present run.
     child: Option<&'a NodeOp>,
@@ -108,7 +108,7 @@ impl<'a> Newer<'a> {
             other.metadata.deletion_timestamp.is_none() && age(&other.metadata) > age(&upgrade.metadata)
         };
         let others = snapshot.upgrades.values().map(AsRef::as_ref).filter(is_newer);
-        let all = others.map(|object| Upgrade {
+        let all = others.map(|object| NewerUpgrade {
             object,
             child: child(snapshot, object),
             takes: Takes::of(snapshot, object),
@@ -158,7 +158,7 @@ impl Takes {
     }
 }
 
-impl<'a> Upgrade<'a> {
+impl<'a> NewerUpgrade<'a> {
     fn on(&self, node: &NodeView) -> Option<Precedence> {
         let meta = &self.object.metadata;
         let key = || (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());

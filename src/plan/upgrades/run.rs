@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// An upgrade that is being planned.
-struct Upgrade<'a> {
+struct UpgradePlanner<'a> {
     snapshot: &'a Snapshot,
     key: &'a Key,
     object: &'a Arc<NodeOpUpgrade>,
@@ -60,7 +60,7 @@ pub fn plan_upgrade(
         return Effects::default();
     }
     let asked = run::hash(&child::spec(&object.spec));
-    let mut upgrade = Upgrade { snapshot, key, object, status: base(object), asked };
+    let mut upgrade = UpgradePlanner { snapshot, key, object, status: base(object), asked };
     // What the Go operator says of an upgrade it has copied, and its NodeOp says it first.
     let older = upgrade.older().filter(|_| observed.is_none());
     let over = older.as_ref().map_or(said, |child| older::has_ended(child));
@@ -95,7 +95,7 @@ pub fn plan_upgrade(
     }
 }
 
-impl Upgrade<'_> {
+impl UpgradePlanner<'_> {
     /// Whether the run that is announced or recorded is the one that the spec asks for.
     fn is_asked_for(&self) -> bool {
         self.status.run.as_ref() == Some(&self.asked)

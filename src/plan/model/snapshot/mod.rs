@@ -26,7 +26,7 @@ pub use self::{
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,
     labels::NodeLabels,
-    nodes::{NodeTable, Standing},
+    nodes::{NodeClass, NodeTable},
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},

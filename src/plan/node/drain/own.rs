@@ -10,7 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
-        intent::Drain,
+        intent::DrainIntent,
         question::{Answer, Question},
         snapshot::{NodePod, Snapshot},
         stamp::Stamp,
@@ -38,7 +38,7 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 }
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
-pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp) -> Planned<Option<Draining>> {
+pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Planned<Option<Draining>> {
     let mut pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
     let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
     if pod.deleting_since.is_some() {

@@ -19,7 +19,7 @@ use crate::{
             failure::{Failure, NextPod},
             waiting::{NotBegun, Waiting},
         },
-        pod_news::{self, Told},
+        pod_news::{self, PodNews},
     },
 };
 
@@ -209,8 +209,8 @@ fn known(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Known>> {
     let mut effects = Effects::default();
     let silent = there.iter().find_map(|pod| effects.absorb(pod_news::event_message(ctx.snapshot, pod)));
     let known = silent.map(|told| match told {
-        Told::Wrong(text) => Known::Obstacle(Obstacle { permanent: false, text }),
-        Told::Pulls { .. } => Known::Calm(told.to_string()),
+        PodNews::Obstacle(text) => Known::Obstacle(Obstacle { permanent: false, text }),
+        PodNews::Pulling { .. } => Known::Calm(told.to_string()),
     });
     Planned { value: known, effects }
 }

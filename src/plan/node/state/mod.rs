@@ -98,7 +98,7 @@ pub enum At {
     Claim {
         passed_in: Option<String>,
     },
-    Drain(Drain),
+    Drain(DrainRecord),
     /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
     /// `let_go_in`: the boot in which the present Job was first let run.
     /// `succeeded_in`: the boot in which the command succeeded, if the present Job only records that.
@@ -113,7 +113,7 @@ pub enum At {
 
 /// A drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
+pub struct DrainRecord {
     pub started: Stamp,
     pub deadline: Option<Stamp>,
     pub blocked_since: Option<Stamp>,

@@ -3,8 +3,8 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    At, Begun, Drain, Entry, Found, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot, State,
-    Tampered, Verdict, Verify, WaiterRecord, Working,
+    At, Begun, DrainRecord, Entry, Found, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot,
+    State, Tampered, Verdict, Verify, WaiterRecord, Working,
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
@@ -123,7 +123,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     };
     let at = match entry.step {
         Some(Step::Claim) | None => At::Claim { passed_in: entry.boot.clone() },
-        Some(Step::Drain) => At::Drain(Drain {
+        Some(Step::Drain) => At::Drain(DrainRecord {
             started: needed(time(&entry.drain_started_at), "start of the drain"),
             deadline: time(&entry.deadline),
             blocked_since: time(&entry.blocked_since),
@@ -195,7 +195,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
     };
     match at {
         At::Claim { passed_in } => NodeStatus { step: Some(Step::Claim), boot: passed_in, ..entry },
-        At::Drain(Drain { started, deadline, blocked_since, detaching_since }) => NodeStatus {
+        At::Drain(DrainRecord { started, deadline, blocked_since, detaching_since }) => NodeStatus {
             step: Some(Step::Drain),
             drain_started_at: Some(written(started)),
             deadline: deadline.map(written),
@@ -261,7 +261,7 @@ mod tests {
     fn what_is_written_is_read_again_in_every_state() {
         let boot = "b2".to_owned();
         let verify = Verify { boot: boot.clone(), ready_since: Some(at(6)), deadline: at(900) };
-        let drain = Drain {
+        let drain = DrainRecord {
             started: at(0),
             deadline: Some(at(900)),
             blocked_since: Some(at(1)),

@@ -61,7 +61,7 @@ enum Blocked {
 }
 
 /// One pass over the pending nodes of a NodeOp.
-struct Pass<'a, 's> {
+struct Admitter<'a, 's> {
     snapshot: &'a Snapshot,
     op: &'a Op,
     /// Whom a preflight gives way to; nobody if there is no preflight.
@@ -98,10 +98,14 @@ struct Pass<'a, 's> {
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill<'a>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &mut Shared) -> Planned<Rollout> {
-    pass(ctx, rollout, shared).all(Pass::of_others)
+    admitter(ctx, rollout, shared).all(Admitter::of_others)
 }
 
-fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut Shared) -> Pass<'a, 's> {
+fn admitter<'a, 's>(
+    ctx: &'a RolloutContext<'a>,
+    rollout: Rollout,
+    shared: &'s mut Shared,
+) -> Admitter<'a, 's> {
     let RolloutContext { snapshot, op, .. } = *ctx;
     let Rollout { nodes, progress, .. } = &rollout;
     let running = nodes.count(Mark::Running);
@@ -115,7 +119,7 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
     let others = ctx.others();
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
     let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
-    Pass {
+    Admitter {
         snapshot,
         op,
         others,
@@ -136,7 +140,7 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
     }
 }
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// Starts a node that is not started, or says why not.
     fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         match (entry.phase, &self.closed) {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::plan::model::{
-    snapshot::{NodeTable, NodeView, Snapshot, Standing},
+    snapshot::{NodeClass, NodeTable, NodeView, Snapshot},
     time::later,
 };
 
@@ -52,7 +52,7 @@ impl Members {
                 member.note(node, now);
             }
         }
-        for node in nodes.that_are(Standing::ControlPlane) {
+        for node in nodes.that_are(NodeClass::ControlPlane) {
             // One that appears later may have booted a moment ago.
             let since = Some(now).filter(|_| node.ready && !first);
             known.entry(node.name.clone()).or_insert_with(|| Member::new(node, since));
@@ -122,7 +122,7 @@ impl Snapshot {
     pub fn members(&self) -> impl Iterator<Item = &NodeView> {
         let known = self.sightings.members.iter().filter_map(|(name, _)| self.nodes.get(name));
         let made_again = known.filter(|node| !node.control_plane());
-        self.nodes.that_are(Standing::ControlPlane).chain(made_again).map(AsRef::as_ref)
+        self.nodes.that_are(NodeClass::ControlPlane).chain(made_again).map(AsRef::as_ref)
     }
 
     /// The members of the control plane whose Node object is gone, and since when we have seen that.

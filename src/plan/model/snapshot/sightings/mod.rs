@@ -42,7 +42,8 @@ use crate::{
         id::OpRef,
         question::{Answer, Question},
         snapshot::{
-            ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role, Snapshot, Standing,
+            ContainerState, JobState, JobView, NodeClass, NodePod, NodeView, PodPhase, PodView, Role,
+            Snapshot,
         },
         time::later,
     },
@@ -121,8 +122,8 @@ impl Sightings {
             self.begun.note(snapshot);
         }
         self.noted = noted;
-        renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
-        let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
+        renew(&mut self.joining, snapshot.nodes.that_are(NodeClass::Joining).map(|node| &*node.uid), now);
+        let unbalanced = snapshot.nodes.that_are(NodeClass::Marked).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
         self.renew_stood(snapshot);
