@@ -182,7 +182,7 @@ impl Planner {
         };
         self.plan_pace.planned(Instant::now(), snapshot.nodes.len());
         self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
-        self.observer.watch_pods_of(&self.actor.client, &plan.drains);
+        self.observer.watch_pods_of(&self.actor.client, &plan.watched_nodes);
         self.evictions.forget_all_but(&snapshot);
         for ((namespace, name), reasons) in &plan.waiting {
             for (node, why) in &reasons.nodes {

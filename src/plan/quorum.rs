@@ -93,8 +93,9 @@ impl fmt::Display for Unwell {
 /// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let mut under_way = BTreeSet::new();
-    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
-    for node in snapshot.members() {
+    let is_control_plane =
+        |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_control_plane(node));
+    for node in snapshot.control_planes() {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
         {
@@ -104,7 +105,8 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
         let statuses = op.status.iter().map(|status| &status.node_statuses);
         let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
-        let members = recorded.filter(|(name, entry)| is_member(name) || entry.control_plane == Some(true));
+        let members =
+            recorded.filter(|(name, entry)| is_control_plane(name) || entry.control_plane == Some(true));
         under_way.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
     under_way.into_iter().collect()
@@ -112,7 +114,7 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
 
 /// The members of the control plane other than `node`.
 fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a NodeView> {
-    snapshot.members().filter(move |other| other.name != node)
+    snapshot.control_planes().filter(move |other| other.name != node)
 }
 
 /// Asks what [`others_not_ready`] has to know of the others. That a distribution says on the Node whether its
@@ -152,7 +154,7 @@ pub fn others_went_away(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwel
 }
 
 fn unwell(snapshot: &Snapshot, node: &str, apart: &BTreeSet<String>) -> Planned<Option<Unwell>> {
-    if let Some((gone, since)) = snapshot.members_gone().find(|(gone, _)| !apart.contains(*gone)) {
+    if let Some((gone, since)) = snapshot.control_planes_gone().find(|(gone, _)| !apart.contains(*gone)) {
         let why = Unwell::Gone { node: gone.to_owned(), since };
         return Planned::from(Some(why)).with(Effects::wake_at(later(since, RETURNS_WITHIN)));
     }

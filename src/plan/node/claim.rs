@@ -63,7 +63,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Option<Decision>> {
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
-    if claimed || !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
+    if claimed || !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
     let own = [Question::Node(ctx.node.name.clone()), Question::AllNodeOps];

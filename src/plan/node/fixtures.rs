@@ -194,7 +194,7 @@ impl World {
 pub fn line(planned: &Planned<Decision>) -> String {
     let decision = match &planned.value {
         Decision::Wait(why) => format!("waits: {why}"),
-        Decision::GiveUp(verdict) => format!("gives up: {}", verdict.reason),
+        Decision::GiveUp(given_up) => format!("gives up: {}", given_up.reason),
         Decision::Record(entry) => {
             let status = entry.clone().record();
             let step = status.step.map(|step| format!("/{step:?}")).unwrap_or_default();

@@ -23,7 +23,7 @@ pub mod failure;
 #[cfg(test)]
 pub mod fixtures;
 mod give_up;
-pub mod hints;
+pub mod hint_patch;
 mod job;
 pub mod legacy;
 mod prepare;
@@ -44,7 +44,7 @@ use k8s_openapi::jiff::Timestamp;
 use self::{
     context::{Decision, EntryPlan, NodeContext, Op},
     failure::Failure,
-    state::{At, Begun, Entry, Over, State, Tampered, Working},
+    state::{At, Entry, Over, State, Tampered, Touched, Working},
     waiting::{Open, Waiting},
 };
 use crate::{
@@ -76,19 +76,19 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
     let Some(node) = taken else { return gone(snapshot, op, name, &entry, work) };
     let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
     let mut planned = match (&work.given_up, missing) {
-        (Some(verdict), _) => give_up::carry_out(&ctx, verdict),
+        (Some(given_up), _) => give_up::carry_out(&ctx, given_up),
         (None, Some(missing)) => Failure::Tampered { missing }.into(),
         (None, None) => step(&ctx),
     };
     // Whoever gives up does nothing else: what the step wanted done goes with its decision.
-    if let Decision::GiveUp(verdict) = planned.value {
-        planned = give_up::begin(&ctx, verdict);
+    if let Decision::GiveUp(given_up) = planned.value {
+        planned = give_up::begin(&ctx, given_up);
     }
     planned.map(|decision| match decision {
         Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry).record())),
         Decision::Wait(why) => EntryPlan::Wait(why.into()),
-        Decision::GiveUp(verdict) => {
-            EntryPlan::Wait(Why { reason: WaitReason::Ending, message: verdict.reason })
+        Decision::GiveUp(given_up) => {
+            EntryPlan::Wait(Why { reason: WaitReason::Ending, message: given_up.reason })
         }
     })
 }
@@ -219,7 +219,7 @@ fn lost(
         At::Job { .. } if work.job_uid().is_some() && !failed => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,
     };
-    let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);
+    let untouched = work.given_up.as_ref().is_some_and(|given_up| given_up.touched == Touched::No);
     let job_name = context::ran(work).filter(|_| !untouched);
     // Another machine of the name is not this one, and its Node has no record of what this one was tried
     // with.

@@ -129,6 +129,6 @@ mod tests {
         });
         let out = world.pass(1);
         let cordons = out.actions.iter().any(|action| matches!(action, Action::PatchNode { .. }));
-        assert!(cordons && out.drains.contains("n1"), "{:?} {:?}", out.actions, out.drains);
+        assert!(cordons && out.watched_nodes.contains("n1"), "{:?} {:?}", out.actions, out.watched_nodes);
     }
 }

@@ -74,7 +74,7 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
-        Waiter::Ready if known && ctx.node.ready && is_over(ctx) => {
+        Waiter::Ready if known && ctx.node.ready && frees_its_waiter(ctx) => {
             effects.add(waiter::replace_unaware(ctx, due_since(ctx)));
             enforced.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
@@ -93,7 +93,7 @@ fn due_since(ctx: &NodeContext<'_>) -> Timestamp {
 
 /// Whether nothing of the Job keeps its waiter from the reboot. One that has failed, of a container of
 /// somebody else, is no success to a waiter that is not told of it.
-fn is_over(ctx: &NodeContext<'_>) -> bool {
+fn frees_its_waiter(ctx: &NodeContext<'_>) -> bool {
     ctx.recorded_job().is_none_or(|job| job.state.is_over())
 }
 

@@ -34,7 +34,7 @@ use crate::{
         },
         node::{
             cordon::{self, Ending},
-            hints,
+            hint_patch,
         },
     },
 };
@@ -108,7 +108,7 @@ fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
 /// Gives back all that the NodeOp holds of the node. `None`: it holds nothing.
 fn give_back(node: &NodeView, owner: &OpRef, ending: Ending) -> Option<NodeChange> {
     let mut change = cordon::give_back(node, owner, ending).unwrap_or_default();
-    hints::give_back(node, owner, &mut change);
+    hint_patch::give_back(node, owner, &mut change);
     (!change.is_empty()).then_some(change)
 }
 

@@ -6,13 +6,13 @@
 
 mod admit;
 mod adopt;
-mod attempts;
 mod compact;
 mod conclude;
 mod context;
 mod expiry;
 mod finalizer;
 mod left_over;
+mod mark_tried;
 mod not_taken;
 mod observe_generation;
 mod others;

@@ -12,9 +12,9 @@ use crate::{
         release,
         rollout::{
             admit::{self, Shared},
-            attempts, compact,
+            compact,
             context::{Outcome, Rollout, RolloutContext},
-            finalizer, preflight, prestart,
+            finalizer, mark_tried, preflight, prestart,
             recall::Recall,
             slots,
             status::OpProgress,
@@ -44,7 +44,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
     let rollout = preflight::withdraw(ctx, rollout);
     let waiters = prestart::for_next(ctx, &rollout);
     let until = stops_later(ctx, &rollout);
-    let Planned { value: mut rollout, effects: tried } = attempts::record(ctx, &old.node_statuses, rollout);
+    let Planned { value: mut rollout, effects: tried } = mark_tried::record(ctx, &old.node_statuses, rollout);
     compact::compact(snapshot, op, &mut rollout.nodes);
     let effects = Effects::all([expired, finalizer, advanced, found, filled, waiters, until, tried]);
     Planned { value: Outcome::Record(Box::new(rollout)), effects }

@@ -280,14 +280,14 @@ pub fn order<'a, const N: usize>(
     marks: [Mark; N],
     down: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
-    let members = snapshot.nodes.by_name(NodeClass::ControlPlane);
-    let is_member = move |name: &String| members.contains_key(name);
+    let labelled = snapshot.nodes.by_name(NodeClass::ControlPlane);
+    let has_label = move |name: &String| labelled.contains_key(name);
     let entry = move |name: &String| {
         targets.get_key_value(name).filter(|(_, entry)| marks.iter().any(|mark| mark.is_on(entry)))
     };
-    let down_first = down.iter().filter(move |name| is_member(name));
-    let others = members.keys().filter(|name| !down.contains(*name));
-    let down_then = down.iter().filter(move |name| !is_member(name));
-    let rest = targets.marked(marks).filter(move |(name, _)| !is_member(name) && !down.contains(*name));
+    let down_first = down.iter().filter(move |name| has_label(name));
+    let others = labelled.keys().filter(|name| !down.contains(*name));
+    let down_then = down.iter().filter(move |name| !has_label(name));
+    let rest = targets.marked(marks).filter(move |(name, _)| !has_label(name) && !down.contains(*name));
     down_first.chain(others).chain(down_then).filter_map(entry).chain(rest)
 }

@@ -64,7 +64,7 @@ fn an_upgrade_whose_nodeop_is_gone_is_not_run_again() {
 fn its_labelers_pods_are_not_touched() {
     let mut s = world(json!({}), json!({"phase": "Completed"}));
     pod(&mut s, "n1", Role::Job, PodPhase::Running, None);
-    s.facts = std::mem::take(&mut s.pods);
+    s.facts_pods = std::mem::take(&mut s.pods);
     let out = planned(&mut s);
     assert!(
         !out.actions.iter().any(|action| matches!(action, Action::DeletePod { .. })),

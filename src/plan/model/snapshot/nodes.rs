@@ -42,7 +42,7 @@ impl NodeClass {
 
     fn is_true_of(self, node: &NodeView) -> bool {
         match self {
-            Self::ControlPlane => node.control_plane(),
+            Self::ControlPlane => node.has_control_plane_label(),
             Self::NotReady => !node.ready,
             Self::Marked => {
                 node.claimed_by.is_some()

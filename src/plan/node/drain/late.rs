@@ -26,7 +26,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
     let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
     let lenient = DrainIntent { strict: false, ..options.clone() };
-    let pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
+    let pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
     let late = pods.filter(|pod| {
         // Whoever lets pods in again does not want them evicted, for as long as that is not undone.
         ctx.node.unschedulable

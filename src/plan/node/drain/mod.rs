@@ -66,7 +66,7 @@ pub fn advance(
     record: &state::DrainRecord,
 ) -> Planned<Progress> {
     let stale = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
-    let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
+    let Some(pods) = ctx.snapshot.drained_pods.get(&ctx.node.name) else {
         return Progress::Going(Draining::Listing(stale)).into();
     };
     let mut effects = Effects::default();

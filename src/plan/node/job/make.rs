@@ -16,7 +16,7 @@ use crate::plan::{
         context::{Decision, NodeContext},
         enforce,
         failure::Failure,
-        state::{At, Begun, Entry, JobRecord, State, Verdict, WaiterRecord, Working},
+        state::{At, Entry, GivenUp, JobRecord, State, Touched, WaiterRecord, Working},
         waiter::{self, Room, Waiter},
         waiting::Waiting,
     },
@@ -129,13 +129,13 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
     let next =
         effects.absorb(preconditions(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
     match next {
-        Some(Decision::GiveUp(verdict)) => {
+        Some(Decision::GiveUp(given_up)) => {
             if let Some(wait) = unseen_start(ctx, job) {
                 return wait.with(effects);
             }
             // Its UID is recorded, and it was not let go. Whether it had run before somebody suspended it,
             // `give_up` asks.
-            return Decision::GiveUp(Verdict { begun: Begun::No, ..verdict }).into();
+            return Decision::GiveUp(GivenUp { touched: Touched::No, ..given_up }).into();
         }
         Some(next) => return next.with(effects),
         None => {}

@@ -111,8 +111,8 @@ fn remarkable<'a>(
         snapshot.nodes.by_name(NodeClass::Unavailable).keys().filter_map(|name| nodes.get_key_value(name));
     let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
     let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
-    let members = snapshot.nodes.by_name(NodeClass::ControlPlane);
-    let place = |name: &'a String| (!members.contains_key(name), !down.contains(name), name);
+    let labelled = snapshot.nodes.by_name(NodeClass::ControlPlane);
+    let place = |name: &'a String| (!labelled.contains_key(name), !down.contains(name), name);
     let in_order = recorded.chain(taken).chain(gone).map(|(name, entry)| (place(name), entry));
     let in_order: BTreeMap<_, _> = in_order.collect();
     in_order.into_iter().map(|((.., name), entry)| (name, entry))

@@ -306,7 +306,12 @@ impl Admitter<'_, '_> {
     /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
     /// is taken before it.
     fn no_worker_before(&mut self, name: &str) {
-        if self.snapshot.nodes.get(name).is_some_and(|view| self.snapshot.is_member(view) && view.ready) {
+        if self
+            .snapshot
+            .nodes
+            .get(name)
+            .is_some_and(|view| self.snapshot.is_control_plane(view) && view.ready)
+        {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
     }
@@ -322,7 +327,7 @@ impl Admitter<'_, '_> {
             return Some(Blocked::AllAlike(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
-            if self.snapshot.is_member(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
+            if self.snapshot.is_control_plane(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
         };
         let holder = others::holder(self.snapshot, self.op, view);
         if let Some(why) = holder.or_else(|| self.taken(view)).or_else(|| self.at_work(view)) {
@@ -335,12 +340,12 @@ impl Admitter<'_, '_> {
     fn is_one_before(&self, view: &NodeView) -> bool {
         let mut down =
             self.rollout.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
-        down.any(|node| self.snapshot.is_member(node) || !self.snapshot.is_member(view))
+        down.any(|node| self.snapshot.is_control_plane(node) || !self.snapshot.is_control_plane(view))
     }
 
     /// Why a control-plane node has to wait for others.
     fn quorum(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if !self.op.intent.disturbs() || !self.snapshot.is_member(view) {
+        if !self.op.intent.disturbs() || !self.snapshot.is_control_plane(view) {
             return None;
         }
         let limit = self.snapshot.settings.control_plane_concurrency;
@@ -352,8 +357,9 @@ impl Admitter<'_, '_> {
         }
         // A control-plane node that failed and is out of service is one that is away, however many may go at
         // once.
-        let control_plane =
-            |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
+        let control_plane = |name: &str| {
+            self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_control_plane(node))
+        };
         let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| under_way.len() + down.count() >= limit) {
@@ -373,7 +379,7 @@ impl Admitter<'_, '_> {
 /// Takes a node: recorded first, and everything else follows from that.
 fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
     shared.nodes.insert(view.name.clone(), op.id.key());
-    if op.intent.disturbs() && snapshot.is_member(view) {
+    if op.intent.disturbs() && snapshot.is_control_plane(view) {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the
