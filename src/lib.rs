@@ -26,7 +26,7 @@
 //! | 5. the sentinel: a file that names the Job and the present boot id | the node, written by the Job after the command's success | the waiter reboots the node, once the Job is `Complete` | nothing is needed of it: the waiter reads the file, and asks the API server about the Job |
 //! | 6. the boot id of the success | the status | another boot id is waited for, and Ready | it is read from the Job's pod again |
 //! | 7. another boot id, seen live | the Node | the reboot is proved; for an upgrade, what the node runs is read | it is seen again |
-//! | 8. the verdict | the status | claim and cordon are taken off, the waiter is deleted | a node with a claim of a finished entry is released by a sweep over all nodes |
+//! | 8. the end, `Completed` or `Failed` | the status | claim and cordon are taken off, the waiter is deleted | a node with a claim of a finished entry is released by a sweep over all nodes |
 //!
 //! Three rules make it hold. *Status before action*: what cannot be found again is recorded first. *Absence
 //! in a cache proves nothing*: what depends on an absence is a [`Question`](plan::model::question::Question),

@@ -41,14 +41,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const LEADING_AGAIN: Duration = Duration::from_secs(1);
 
 /// Told whether the Event was written.
-pub type Told = Box<dyn FnOnce(bool) + Send>;
+pub type OnWritten = Box<dyn FnOnce(bool) + Send>;
 
 /// An Event that waits.
 struct Letter {
     event: Event,
     about: ObjectReference,
     since: Instant,
-    told: Option<Told>,
+    told: Option<OnWritten>,
 }
 
 impl Letter {
@@ -82,7 +82,7 @@ impl fmt::Debug for Outbox {
 }
 
 /// What there is to do next.
-enum Next {
+enum QueueState {
     Write(Box<Letter>),
     Wait,
     /// Something waits, and we may not write.
@@ -120,22 +120,22 @@ impl Outbox {
         }
     }
 
-    fn look(&self, fence: &dyn Fence) -> Next {
+    fn look(&self, fence: &dyn Fence) -> QueueState {
         let (stale, next) = {
             let mut waiting = self.lock();
             let old = waiting.queue.iter().take_while(|letter| letter.since.elapsed() > STALE).count();
             let stale: Vec<Letter> = waiting.queue.drain(..old).collect();
             waiting.full &= waiting.queue.len() > MOST / 2;
             let next = match (waiting.queue.is_empty(), waiting.closed) {
-                (true, true) => Next::End,
-                (true, false) => Next::Wait,
+                (true, true) => QueueState::End,
+                (true, false) => QueueState::Wait,
                 (false, closed) => match (fence.check(None), closed) {
                     (Ok(_), _) => {
                         let letter = waiting.queue.pop_front().map(Box::new);
-                        letter.map_or(Next::Wait, Next::Write)
+                        letter.map_or(QueueState::Wait, QueueState::Write)
                     }
-                    (Err(_), true) => Next::End,
-                    (Err(_), false) => Next::NotLeading,
+                    (Err(_), true) => QueueState::End,
+                    (Err(_), false) => QueueState::NotLeading,
                 },
             };
             (stale, next)
@@ -153,10 +153,10 @@ impl Outbox {
             // Before the look: what is queued after it wakes us.
             let changed = self.changed.notified();
             match self.look(fence) {
-                Next::Write(letter) => return Some(*letter),
-                Next::Wait => changed.await,
-                Next::NotLeading => sleep(LEADING_AGAIN).await,
-                Next::End => return None,
+                QueueState::Write(letter) => return Some(*letter),
+                QueueState::Wait => changed.await,
+                QueueState::NotLeading => sleep(LEADING_AGAIN).await,
+                QueueState::End => return None,
             }
         }
     }
@@ -164,7 +164,7 @@ impl Outbox {
 
 impl Actor {
     /// Queues an Event. `told` is called at its end; not if the process ends before that.
-    pub(super) fn queue(&self, event: Event, about: ObjectReference, told: Option<Told>) {
+    pub(super) fn queue(&self, event: Event, about: ObjectReference, told: Option<OnWritten>) {
         self.events.put(Letter { event, about, since: Instant::now(), told });
     }
 
@@ -260,7 +260,7 @@ mod tests {
         let ends = Arc::<Mutex<Vec<(usize, bool)>>>::default();
         for number in 0..count {
             let noted = ends.clone();
-            let told: Told = Box::new(move |written| noted.lock().unwrap().push((number, written)));
+            let told: OnWritten = Box::new(move |written| noted.lock().unwrap().push((number, written)));
             actor.queue(event(number), about_node("n1"), Some(told));
         }
         ends

@@ -7,7 +7,7 @@ use kube::{
 };
 
 pub use super::status::about_node;
-use super::{Actor, Told};
+use super::{Actor, OnWritten};
 use crate::{
     api::{names::reason, nodeop::NodeOp},
     plan::model::{
@@ -49,7 +49,7 @@ pub fn reference_to(about: &About) -> ObjectReference {
 impl Actor {
     /// Says that something keeps failing. `told` hears whether the Event was written: the caller says it
     /// once.
-    pub fn report_failure(&self, about: ObjectReference, what: &str, message: &str, told: Told) {
+    pub fn report_failure(&self, about: ObjectReference, what: &str, message: &str, told: OnWritten) {
         let event = Event {
             type_: EventType::Warning,
             reason: reason::BLOCKED.into(),

@@ -25,8 +25,8 @@ use kube::{Client, Resource, runtime::events::Reporter};
 pub use self::admission::Admission;
 pub use self::drain::{Outcome as Eviction, RefusedBy as EvictionRefusal};
 pub use self::error::{error_message, is_conflict, is_gone};
+pub use self::events::OnWritten;
 use self::events::Outbox;
-pub use self::events::Told;
 pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
     observe::LiveObject,

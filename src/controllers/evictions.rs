@@ -67,8 +67,8 @@ impl Evictions {
     /// Forgets pods that no drain sees any more. Those of a node that is drained and not listed, as when its
     /// watch was begun anew, may be there still.
     pub fn forget_all_but(&self, s: &Snapshot) {
-        let there: BTreeSet<&str> = s.residents.values().flatten().map(|pod| pod.uid.as_str()).collect();
-        let unseen = |node: &str| !s.residents.contains_key(node) && s.is_kept_clear(node);
+        let there: BTreeSet<&str> = s.drained_pods.values().flatten().map(|pod| pod.uid.as_str()).collect();
+        let unseen = |node: &str| !s.drained_pods.contains_key(node) && s.is_kept_clear(node);
         self.lock().retain(|uid, eviction| {
             eviction.under_way || there.contains(uid.as_str()) || unseen(&eviction.node)
         });
@@ -231,13 +231,13 @@ mod tests {
             evictions.known().into_keys().collect::<Vec<_>>()
         };
         let pod = NodePod { uid: "n1".into(), ..NodePod::default() };
-        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)])].into();
         world.pass(1);
         assert_eq!(known(&world), ["n1"], "nobody drains the other node");
-        world.snapshot.residents.clear();
+        world.snapshot.drained_pods.clear();
         world.pass(2);
         assert_eq!(known(&world), ["n1"], "it may be there still");
-        world.snapshot.residents = [("n1".to_owned(), vec![])].into();
+        world.snapshot.drained_pods = [("n1".to_owned(), vec![])].into();
         world.pass(3);
         assert!(known(&world).is_empty());
     }

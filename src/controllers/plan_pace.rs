@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::bucket::Bucket;
 
 /// Changes come in bursts: a Job's pod and its Job, a node and its pods. So even the first one waits.
-const SETTLE: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(10);
 /// How much longer a change waits in the long run for each node of the cluster …
 const FOR_EACH_NODE: Duration = Duration::from_micros(100);
 /// … and for how long at most. A step of a node takes seconds.
@@ -32,14 +32,14 @@ impl PlanPace {
     /// A plan of a cluster of `nodes` nodes has been made.
     pub fn planned(&mut self, now: Instant, nodes: usize) {
         let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-        self.every = FOR_EACH_NODE.saturating_mul(nodes).saturating_add(SETTLE).min(LONGEST);
+        self.every = FOR_EACH_NODE.saturating_mul(nodes).saturating_add(GATHER).min(LONGEST);
         self.made.take(now, self.every);
     }
 
     /// How long a change waits before it is planned for.
     pub fn pause(&self, now: Instant) -> Duration {
         let due = self.made.due(self.every, BURST).filter(|due| *due > now);
-        due.map_or(SETTLE, |due| SETTLE.max(due - now))
+        due.map_or(GATHER, |due| GATHER.max(due - now))
     }
 }
 
@@ -66,12 +66,12 @@ mod tests {
             let mut pace = PlanPace::default();
             let start = Instant::now();
             let all = pauses(&mut pace, nodes, start, 10);
-            let at_once = all.iter().take_while(|pause| **pause == SETTLE).count();
+            let at_once = all.iter().take_while(|pause| **pause == GATHER).count();
             assert!((BURST as usize..2 * BURST as usize).contains(&at_once), "{nodes}: {at_once}");
             assert!(all[at_once + 1..].iter().all(|pause| *pause == every), "{nodes}: {all:?}");
             // A quiet time gives the burst back, and no more than that.
             let again = pauses(&mut pace, nodes, start + Duration::from_secs(3_600), 10);
-            assert_eq!(again.iter().take_while(|pause| **pause == SETTLE).count(), at_once, "{nodes}");
+            assert_eq!(again.iter().take_while(|pause| **pause == GATHER).count(), at_once, "{nodes}");
         }
     }
 

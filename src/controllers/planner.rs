@@ -63,7 +63,7 @@ const DOUBT: Duration = Duration::from_secs(5);
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// An object, and whether the Event about what fails for it was written.
-type Told = (ObjectReference, bool);
+type EventResult = (ObjectReference, bool);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Planner {
     metrics: Option<Arc<Metrics>>,
     failures: Failures,
     /// Whether Events about failures were written: the object that each was about.
-    told: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
+    told: (mpsc::UnboundedSender<EventResult>, mpsc::UnboundedReceiver<EventResult>),
     remembered: RememberedAnswers,
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,
@@ -182,7 +182,7 @@ impl Planner {
         };
         self.plan_pace.planned(Instant::now(), snapshot.nodes.len());
         self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
-        self.observer.watch_pods_of(&self.actor.client, &plan.drains);
+        self.observer.watch_pods_of(&self.actor.client, &plan.watched_nodes);
         self.evictions.forget_all_but(&snapshot);
         for ((namespace, name), reasons) in &plan.waiting {
             for (node, why) in &reasons.nodes {
@@ -340,13 +340,13 @@ impl Planner {
             .await;
         for (action, result) in results {
             self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
-            self.settle(&action, result);
+            self.take_result(&action, result);
         }
     }
 
     /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
     /// pause.
-    fn settle(&mut self, action: &Action, result: anyhow::Result<()>) {
+    fn take_result(&mut self, action: &Action, result: anyhow::Result<()>) {
         let about = action.about().map(|about| act::reference_to(&about));
         match result {
             Ok(()) => {

@@ -284,8 +284,8 @@ async fn volumes(
     attachments: &Attachments,
     node: &str,
 ) -> anyhow::Result<Answer> {
-    let residents = snapshot.residents.get(node).into_iter().flatten();
-    let stay = residents.map(AsRef::as_ref).filter(|pod: &&NodePod| !pod.finished);
+    let drained_pods = snapshot.drained_pods.get(node).into_iter().flatten();
+    let stay = drained_pods.map(AsRef::as_ref).filter(|pod: &&NodePod| !pod.finished);
     let used = claims::in_turn(stay);
     let attached = attachments.on(client, node).await?;
     let left = claims::without_used(client, used, attached).await?;

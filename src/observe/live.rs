@@ -41,7 +41,7 @@ impl Caches {
             }
             LiveObject::Pod(pod) => {
                 let version = view::version(&pod.metadata);
-                self.facts.check(&version, began)?;
+                self.facts_pods.check(&version, began)?;
                 work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
             }
             LiveObject::NoJob(..) | LiveObject::NoPod(..) => Ok(()),
@@ -57,7 +57,7 @@ impl Caches {
             LiveObject::NoPod(key, uid) => {
                 let ours =
                     self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
-                self.facts.remove(&key, Some(&uid), None) || ours
+                self.facts_pods.remove(&key, Some(&uid), None) || ours
             }
             LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
             LiveObject::Upgrade(upgrade) => {
@@ -77,14 +77,14 @@ impl Caches {
             LiveObject::Pod(pod) => {
                 let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
                 match self.work.get_mut(&version.key.0) {
-                    _ if view.role == Role::Facts => self.facts.apply(version, view),
+                    _ if view.role == Role::Facts => self.facts_pods.apply(version, view),
                     // Somebody else's, under the name of one of ours, is passed by.
                     Some(work) if selects_work(&pod.metadata) || view.role == Role::Stranger => {
                         work.pods.apply(version, view)
                     }
                     Some(work) => work.pods.found_unselected(version, view),
                     // Somebody else's, under the name of a pod that was to read facts.
-                    None if version.key.0 == self.own => self.facts.apply(version, view),
+                    None if version.key.0 == self.own => self.facts_pods.apply(version, view),
                     None => false,
                 }
             }

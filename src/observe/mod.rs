@@ -47,12 +47,12 @@ struct Caches {
     own: String,
     nodes: Cache<NodeView>,
     ops: Cache<NodeOp>,
-    facts: Cache<PodView>,
+    facts_pods: Cache<PodView>,
     upgrades: Cache<NodeOpUpgrade>,
     /// The Jobs and pods of each namespace that concerns us.
     work: BTreeMap<String, Work>,
     /// The pods of each node that is being drained.
-    residents: BTreeMap<String, Cache<NodePod>>,
+    drained_pods: BTreeMap<String, Cache<NodePod>>,
     sightings: Arc<Sightings>,
     shown: Shown,
     /// When the last snapshot was made. A replica that stands by makes none.
@@ -68,7 +68,7 @@ struct Shown {
     nodes: NodeTable,
     ops: Table<Key, NodeOp>,
     upgrades: Table<Key, NodeOpUpgrade>,
-    facts: PlacedTable<PodView>,
+    facts_pods: PlacedTable<PodView>,
     jobs: PlacedTable<JobView>,
     pods: PlacedTable<PodView>,
 }
@@ -87,8 +87,8 @@ impl Caches {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
         let ops = ops.chain(self.ops.finished().namespaces());
         // What was shown, and what came in since: not all nodes, at each event.
-        let shown = self.shown.nodes.holding_namespaces().map(String::as_str);
-        let news = self.nodes.changed().flat_map(|node| node.held_by()).map(|of| of.namespace.as_str());
+        let shown = self.shown.nodes.claimant_namespaces().map(String::as_str);
+        let news = self.nodes.changed().flat_map(|node| node.marked_by()).map(|of| of.namespace.as_str());
         ops.chain(shown).chain(news).collect()
     }
 
@@ -110,7 +110,8 @@ impl Caches {
         let listed = |namespace: &str| {
             self.work.get(namespace).is_some_and(|work| work.jobs.ready() && work.pods.ready())
         };
-        let cluster = self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts.ready();
+        let cluster =
+            self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts_pods.ready();
         cluster && self.namespaces().into_iter().all(listed)
     }
 
@@ -124,7 +125,7 @@ impl Caches {
             of("nodes", &self.nodes),
             of("NodeOps", &self.ops),
             of("NodeOpUpgrades", &self.upgrades),
-            of("facts pods", &self.facts),
+            of("facts pods", &self.facts_pods),
         ];
         let work = self.work.iter().flat_map(|(namespace, work)| {
             [
@@ -151,7 +152,7 @@ impl Caches {
 
     /// Brings up to date what snapshots show.
     fn show(&mut self) {
-        let Shown { nodes, ops, upgrades, facts, jobs, pods } = &mut self.shown;
+        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = &mut self.shown;
         let mut changed = Changed::default();
         self.nodes.changes().for_each(|((_, name), node)| nodes.show(name, node));
         for (key, op) in self.ops.changes() {
@@ -159,7 +160,7 @@ impl Caches {
             ops.show(key, op);
         }
         self.upgrades.changes().for_each(|(key, upgrade)| upgrades.show(key, upgrade));
-        self.facts.changes().for_each(|(key, pod)| facts.show(key, pod));
+        self.facts_pods.changes().for_each(|(key, pod)| facts_pods.show(key, pod));
         for work in self.work.values_mut() {
             for (key, job) in work.jobs.changes() {
                 changed.jobs.push(key.clone());
@@ -324,16 +325,17 @@ impl Observer {
             ..Snapshot::default()
         };
         caches.forget_upgraded();
-        let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.lasting_error()?)));
+        let failing =
+            caches.drained_pods.iter().filter_map(|(node, pods)| Some((node, pods.lasting_error()?)));
         snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
-        let drained = caches.residents.iter().filter(|(_, pods)| pods.ready());
-        snapshot.residents =
+        let drained = caches.drained_pods.iter().filter(|(_, pods)| pods.ready());
+        snapshot.drained_pods =
             drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();
         caches.show();
         caches.shown_at = Some(Instant::now());
-        let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
+        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();
-        snapshot = Snapshot { nodes, ops, finished, upgrades, facts, jobs, pods, ..snapshot };
+        snapshot = Snapshot { nodes, ops, finished, upgrades, facts_pods, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();
         Some(snapshot)

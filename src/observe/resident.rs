@@ -84,7 +84,7 @@ impl Observer {
     pub fn read_resident(&self, node: &str, key: &Key, uid: &str, found: Option<&ObjectMeta>) {
         let changed = {
             let mut caches = self.lock();
-            let Some(pods) = caches.residents.get_mut(node) else { return };
+            let Some(pods) = caches.drained_pods.get_mut(node) else { return };
             let seen = pods.get(key).filter(|pod| pod.uid == uid).cloned();
             match found.zip(seen) {
                 Some((meta, pod)) => {
@@ -182,11 +182,11 @@ mod tests {
         };
         let first = pod("u", "7", Value::Null);
         let key = ("ns".to_owned(), "p".to_owned());
-        observer.lock().residents.insert("n1".into(), <_>::default());
-        let cached = |observer: &Observer| observer.lock().residents["n1"].get(&key).cloned();
+        observer.lock().drained_pods.insert("n1".into(), <_>::default());
+        let cached = |observer: &Observer| observer.lock().drained_pods["n1"].get(&key).cloned();
         let shows = |pod: &Pod| {
             let mut caches = observer.lock();
-            let pods = caches.residents.get_mut("n1").unwrap();
+            let pods = caches.drained_pods.get_mut("n1").unwrap();
             pods.apply(view::version(&pod.metadata), resident(pod))
         };
         assert!(shows(&first));

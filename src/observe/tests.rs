@@ -30,7 +30,7 @@ fn what_a_deletion_did_not_find_is_not_seen_any_more() {
         let key = (namespace.to_owned(), label.to_owned());
         let there = || {
             let caches = observer.lock();
-            caches.work["ns"].pods.get(&key).is_some() || caches.facts.get(&key).is_some()
+            caches.work["ns"].pods.get(&key).is_some() || caches.facts_pods.get(&key).is_some()
         };
         observer.saw(LiveObject::NoPod(key.clone(), "another".into()));
         assert!(there(), "one of another UID was meant");
@@ -84,10 +84,10 @@ fn a_cluster_that_is_not_listed_completely_is_not_shown() {
     observer.saw(nodeop("7", "Running"));
     {
         let mut caches = observer.lock();
-        let Caches { nodes, ops, facts, upgrades, work, .. } = &mut *caches;
+        let Caches { nodes, ops, facts_pods, upgrades, work, .. } = &mut *caches;
         nodes.list_ends();
         ops.list_ends();
-        facts.list_ends();
+        facts_pods.list_ends();
         upgrades.list_ends();
         work.get_mut("ns").unwrap().jobs.list_ends();
     }

@@ -53,14 +53,14 @@ fn is_over(op: &NodeOp) -> bool {
 /// no finalizer: it left nodes that failed cordoned.
 fn has_a_node(status: &NodeOpStatus) -> bool {
     let written_by_go = status.observed_generation.is_none();
-    let settled = |entry: &NodeStatus| {
+    let is_free = |entry: &NodeStatus| {
         if written_by_go {
             entry.phase == Phase::Completed
         } else {
             entry.phase != Phase::Running && entry.node_uid.is_none()
         }
     };
-    !status.node_statuses.values().all(settled)
+    !status.node_statuses.values().all(is_free)
 }
 
 fn identified(op: NodeOp) -> NodeOp {
@@ -94,8 +94,8 @@ pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     let upgrade = trimmed(upgrade);
     let generation = upgrade.metadata.generation;
     let over = |status: &&NodeOpUpgradeStatus| {
-        let settled = status.run.is_some() && status.observed_generation == generation;
-        settled && status.phase.is_some_and(UpgradePhase::is_final) && !upgrade.spec.is_continuous()
+        let is_observed = status.run.is_some() && status.observed_generation == generation;
+        is_observed && status.phase.is_some_and(UpgradePhase::is_final) && !upgrade.spec.is_continuous()
     };
     let Some(status) = upgrade.status.as_ref().filter(over) else { return upgrade };
     let kept = NodeOpUpgradeStatus {

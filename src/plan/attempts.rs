@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long after it was done a node that is not Ready any more is taken to be so because of that.
-pub const SETTLES: SignedDuration = SignedDuration::from_mins(10);
+pub const PROBATION: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long a run leaves a node whose preflight could not run. Each try may pull gigabytes, and keeps a round
 /// from its end.
@@ -99,8 +99,9 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
         return false;
     }
     // Of one that was down when we came, two clocks that are none of ours say it.
-    let told =
-        |done: Timestamp| node.ready_changed.is_some_and(|down| (done..later(done, SETTLES)).contains(&down));
+    let told = |done: Timestamp| {
+        node.ready_changed.is_some_and(|down| (done..later(done, PROBATION)).contains(&down))
+    };
     let soon = |done: Timestamp| went_down_soon(snapshot, node, done.into()).unwrap_or_else(|| told(done));
     read(node).is_some_and(|all| all.done().any(soon))
 }
@@ -110,7 +111,7 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
 /// the node was down already by then.
 pub fn went_down_soon(snapshot: &Snapshot, node: &NodeView, done: Stamp) -> Option<bool> {
     let down = snapshot.went_away_at(node)?;
-    Some(down < later(snapshot.begun_at(done), SETTLES))
+    Some(down < later(snapshot.begun_at(done), PROBATION))
 }
 
 fn read(node: &NodeView) -> Option<Attempts> {

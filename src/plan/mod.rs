@@ -13,7 +13,7 @@
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `pod_news`: what keeps a pod whose status says nothing, as Events tell it;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
-//! - `lifecycle`: what nodes say of operations, in conditions of their own;
+//! - `node_conditions`: what nodes say of operations, in conditions of their own;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
 //! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
 //! - `check`: what must never be, as a function that tests call after every plan.
@@ -25,9 +25,9 @@ pub mod facts;
 #[cfg(test)]
 pub mod fixtures;
 pub mod image;
-mod lifecycle;
 pub mod model;
 pub mod node;
+mod node_conditions;
 mod pod_news;
 mod quorum;
 pub mod release;
@@ -45,7 +45,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let upgrades = upgrades::plan_upgrades(snapshot);
     let releases = release::find_releases(snapshot);
     let Planned { value: waiting, effects: rolled } = rollout::plan_all(snapshot, &releases);
-    let told = Effects::act(lifecycle::sweep(snapshot));
+    let told = Effects::act(node_conditions::sweep(snapshot));
     let facts = facts::sweep(snapshot);
     let released = releases.into_effects();
     // No status is written that could take one, so nobody would ever read it.

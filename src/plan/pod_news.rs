@@ -20,26 +20,26 @@ const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// What is known of a pod that has been silent for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum PodNews {
     /// Something keeps it from its start.
-    Wrong(String),
+    Obstacle(String),
     /// Nothing does: an image takes its time.
-    Pulls { since: Option<Timestamp> },
+    Pulling { since: Option<Timestamp> },
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for PodNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Wrong(why) => f.write_str(why),
-            Self::Pulls { since: Some(since) } => write!(f, "its image is being pulled since {since:.0}"),
-            Self::Pulls { since: None } => f.write_str("its image is being pulled"),
+            Self::Obstacle(why) => f.write_str(why),
+            Self::Pulling { since: Some(since) } => write!(f, "its image is being pulled since {since:.0}"),
+            Self::Pulling { since: None } => f.write_str("its image is being pulled"),
         }
     }
 }
 
 /// What is said of a pod that has been silent for too long; asks for it. What its newest Event says is so
 /// now: a warning that another Event follows has passed.
-pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>> {
+pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<PodNews>> {
     let Some(due) = snapshot.silent_since(pod).map(|since| later(since, SILENT_AFTER)) else {
         return None.into();
     };
@@ -52,10 +52,10 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>
     let (told, open) = match snapshot.answer(&question) {
         Some(Answer::Said(message)) => {
             let said: Vec<String> = others().into_iter().chain([message.clone()]).collect();
-            (Some(Told::Wrong(said.join("; "))), None)
+            (Some(PodNews::Obstacle(said.join("; "))), None)
         }
         Some(Answer::Pulls { since }) => {
-            (Some(others().map_or(Told::Pulls { since: *since }, Told::Wrong)), None)
+            (Some(others().map_or(PodNews::Pulling { since: *since }, PodNews::Obstacle)), None)
         }
         Some(
             Answer::NotFound
@@ -65,9 +65,11 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Told>
             | Answer::Refused(_)
             | Answer::NotYet(_)
             | Answer::NotReady(_),
-        ) => (others().map(Told::Wrong), None),
+        ) => (others().map(PodNews::Obstacle), None),
         // Where they cannot be read, what the status shows is all that is known.
-        None if failing::of(snapshot, &question).is_some() => (others().map(Told::Wrong), Some(question)),
+        None if failing::of(snapshot, &question).is_some() => {
+            (others().map(PodNews::Obstacle), Some(question))
+        }
         None => (None, Some(question)),
     };
     Planned { value: told, effects }.with(Effects::ask(open))

@@ -27,7 +27,7 @@ use crate::{
 pub const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// How long after we saw it turn Ready another one may go away, if something does tell: right after a boot,
 /// what is told may be older than the boot.
-const SETTLED: SignedDuration = SignedDuration::from_secs(10);
+const READY_AGAIN_FOR: SignedDuration = SignedDuration::from_secs(10);
 /// Between two looks at the pods of a control plane, which no watch tells of.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -92,27 +92,29 @@ impl fmt::Display for Unwell {
 /// have to end. And so does a node whose Node object was deleted while it reboots, as cloud controllers do:
 /// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
-    let mut held = BTreeSet::new();
-    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
-    for node in snapshot.members() {
+    let mut under_way = BTreeSet::new();
+    let is_control_plane =
+        |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_control_plane(node));
+    for node in snapshot.control_planes() {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
         {
-            held.insert((of.key(), node.name.clone()));
+            under_way.insert((of.key(), node.name.clone()));
         }
     }
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
         let statuses = op.status.iter().map(|status| &status.node_statuses);
         let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
-        let members = recorded.filter(|(name, entry)| is_member(name) || entry.control_plane == Some(true));
-        held.extend(members.map(|(name, _)| (key.clone(), name.clone())));
+        let members =
+            recorded.filter(|(name, entry)| is_control_plane(name) || entry.control_plane == Some(true));
+        under_way.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
-    held.into_iter().collect()
+    under_way.into_iter().collect()
 }
 
 /// The members of the control plane other than `node`.
 fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a NodeView> {
-    snapshot.members().filter(move |other| other.name != node)
+    snapshot.control_planes().filter(move |other| other.name != node)
 }
 
 /// Asks what [`others_not_ready`] has to know of the others. That a distribution says on the Node whether its
@@ -152,7 +154,7 @@ pub fn others_went_away(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwel
 }
 
 fn unwell(snapshot: &Snapshot, node: &str, apart: &BTreeSet<String>) -> Planned<Option<Unwell>> {
-    if let Some((gone, since)) = snapshot.members_gone().find(|(gone, _)| !apart.contains(*gone)) {
+    if let Some((gone, since)) = snapshot.control_planes_gone().find(|(gone, _)| !apart.contains(*gone)) {
         let why = Unwell::Gone { node: gone.to_owned(), since };
         return Planned::from(Some(why)).with(Effects::wake_at(later(since, RETURNS_WITHIN)));
     }
@@ -175,7 +177,7 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
             let said = other.etcd_said.clone();
             return Some(Unwell::NotVoting { node, said }).into();
         }
-        (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => SETTLED,
+        (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => READY_AGAIN_FOR,
         (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),
         (None, _) => READY_FOR,
     };

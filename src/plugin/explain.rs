@@ -82,7 +82,7 @@ async fn operations(connection: &Connection) -> Result<(Vec<Operation>, bool)> {
 
 fn state(node: &NodeView) -> String {
     let mut parts = vec![if node.ready { "Ready" } else { "not Ready" }.to_owned()];
-    if node.control_plane() {
+    if node.has_control_plane_label() {
         parts.push("control plane".into());
     }
     if node.deleting {

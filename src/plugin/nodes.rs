@@ -54,7 +54,9 @@ fn table(nodes: &[NodeView], wide: bool) -> Table {
         table.row([node.name.clone(), if node.ready { "True" } else { "False" }.to_owned()]);
     }
     if wide {
-        let role = |node: &NodeView| if node.control_plane() { "control plane" } else { "worker" }.to_owned();
+        let role = |node: &NodeView| {
+            if node.has_control_plane_label() { "control plane" } else { "worker" }.to_owned()
+        };
         table.column("ROLE", nodes.iter().map(role));
     }
     table.column("RELEASE", nodes.iter().map(|node| or_none(release(node))));
@@ -101,7 +103,7 @@ pub fn value(node: &NodeView) -> Value {
     json!({
         "name": node.name,
         "ready": node.ready,
-        "controlPlane": node.control_plane(),
+        "controlPlane": node.has_control_plane_label(),
         "release": release(node),
         "bootState": boot_state(node),
         "bootId": node.boot_id,

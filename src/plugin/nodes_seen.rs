@@ -22,7 +22,7 @@ pub async fn readable(connection: &Connection) -> Result<Option<Vec<NodeView>>> 
 /// The names of the control plane's nodes, which go first. Without the right to read nodes there are none.
 pub async fn control_planes(connection: &Connection) -> BTreeSet<String> {
     let nodes = readable(connection).await.ok().flatten().unwrap_or_default();
-    nodes.into_iter().filter(NodeView::control_plane).map(|node| node.name).collect()
+    nodes.into_iter().filter(NodeView::has_control_plane_label).map(|node| node.name).collect()
 }
 
 /// So many nodes, in words.

@@ -16,7 +16,7 @@ use kairos_operator::{
         model::{
             action::NodeChange,
             id::OpRef,
-            intent::{Drain, Intent},
+            intent::{DrainIntent, Intent},
             kept_cordon::KeptCordon,
             question::{Answer, Question},
             snapshot::{NodePod, NodeView, Owner, Snapshot},
@@ -30,7 +30,7 @@ use kairos_operator::{
 
 const STARTED: i64 = 1000;
 
-fn options(change: impl FnOnce(&mut DrainOptions)) -> Drain {
+fn options(change: impl FnOnce(&mut DrainOptions)) -> DrainIntent {
     let mut options = DrainOptions { enabled: Some(true), ..DrainOptions::default() };
     change(&mut options);
     let spec = NodeOpSpec { cordon: Some(true), drain_options: Some(options), ..NodeOpSpec::default() };
@@ -56,7 +56,7 @@ fn owner(kind: &str) -> Owner {
 }
 
 /// E evict, W wait, L leave, R refuse.
-fn letter(pod: &NodePod, drain: &Drain) -> char {
+fn letter(pod: &NodePod, drain: &DrainIntent) -> char {
     let ours = pod.controller == Some(Owner::job("ours", "ju"));
     let (started, now) =
         (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
@@ -255,7 +255,7 @@ fn taking_a_node() {
         ),
         ("claimed by a live one", node(true, Some("live"), Some("live")), true, Take::Taken(by("live"))),
         ("claimed by a finished one", node(false, None, Some("over")), true, Take::Taken(by("over"))),
-        ("held", node(true, Some("me"), Some("me")), true, Take::Held),
+        ("held", node(true, Some("me"), Some("me")), true, Take::InPlace),
         ("held, then uncordoned", node(false, Some("me"), Some("me")), true, patch(Some(true), true, false)),
         ("held, the claim removed", node(true, Some("me"), None), true, patch(None, false, true)),
     ];

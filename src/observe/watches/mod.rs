@@ -160,7 +160,7 @@ impl Observer {
                 count,
                 facts,
                 labeler,
-                |caches| Some(&mut caches.facts),
+                |caches| Some(&mut caches.facts_pods),
                 None,
                 move |pod| view::pod(&pod, &own),
             ),
@@ -225,7 +225,7 @@ impl Observer {
             let keep = nodes.contains(node);
             if !keep {
                 task.abort();
-                self.lock().residents.remove(node);
+                self.lock().drained_pods.remove(node);
             }
             keep
         });
@@ -233,14 +233,14 @@ impl Observer {
             if drains.contains_key(node) {
                 continue;
             }
-            self.lock().residents.insert(node.clone(), Cache::listed_anew());
+            self.lock().drained_pods.insert(node.clone(), Cache::listed_anew());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
             let fields = config().fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
                 count,
                 api,
                 fields,
-                move |caches| caches.residents.get_mut(&name),
+                move |caches| caches.drained_pods.get_mut(&name),
                 None,
                 |pod| view::resident(&pod),
             );

@@ -96,7 +96,7 @@ async fn pods_of_a_drained_node_are_listed_in_pages() {
     });
     let observer = Observer::default();
     observer.watch_pods_of(&client, &["n1".to_owned()].into());
-    let listed = || observer.lock().residents.get("n1").is_some_and(Cache::ready);
+    let listed = || observer.lock().drained_pods.get("n1").is_some_and(Cache::ready);
     while !listed() {
         sleep(Duration::from_millis(100)).await;
     }
@@ -167,7 +167,7 @@ async fn a_drained_nodes_pods_whose_watch_cannot_be_taken_up_again_are_told_and_
     let shown = |observer: &Observer| {
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
         let shown = observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap();
-        (shown.residents.get("n1").map(Vec::len), shown.unlisted.get("n1").cloned())
+        (shown.drained_pods.get("n1").map(Vec::len), shown.unlisted.get("n1").cloned())
     };
     observer.watch_pods_of(&client, &["n1".to_owned()].into());
     sleep(Duration::from_secs(60)).await;

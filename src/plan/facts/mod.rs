@@ -20,13 +20,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 pub use self::obstacle::obstacle;
 use self::{
-    next::Next,
+    next::FactsStep,
     pod::{delete, make},
     slots::{Reader, Reading},
 };
 use crate::plan::model::{
     effects::{Effects, Planned},
-    snapshot::{Snapshot, Standing},
+    snapshot::{NodeClass, Snapshot},
     time::later,
 };
 
@@ -39,7 +39,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     let reading = Reading::of(snapshot);
     let mut free = reading.free();
     // Of all other nodes there is nothing to read, and nothing to clear.
-    let unread = snapshot.nodes.by_name(Standing::Unread).keys().map(String::as_str);
+    let unread = snapshot.nodes.by_name(NodeClass::FactsUnknown).keys().map(String::as_str);
     let concerned: BTreeSet<&str> = unread.chain(reading.pods.keys().copied()).collect();
     // Nodes that could not be read before come last: they must not keep a node that has just joined waiting.
     let mut concerned: Vec<(i32, &str)> =
@@ -48,7 +48,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     let nodes = concerned.into_iter().filter_map(|(_, name)| snapshot.nodes.get(name));
     let read = nodes.map(|node| {
         let Planned { value: next, effects } = next::of_node(&reading, node);
-        if let Next::Make { attempt, last_error, waited_for } = next
+        if let FactsStep::Make { attempt, last_error, waited_for } = next
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);

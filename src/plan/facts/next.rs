@@ -27,7 +27,7 @@ pub const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// What comes next for a node.
 #[derive(Debug)]
-pub enum Next<'a> {
+pub enum FactsStep<'a> {
     /// Nothing is to be read, or what was read is being recorded.
     Nothing,
     /// It cannot be read: a node's facts are those of a boot, and its kubelet tells none.
@@ -44,7 +44,7 @@ pub enum Next<'a> {
 
 /// What comes next for a node, and what is to be done for that; but for the making of a pod, which takes a
 /// slot.
-pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<Next<'a>> {
+pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<'a>> {
     let pods = reading.of_node(node);
     let known = node.says_its_facts();
     let waited_for = !known && reading.is_waited_for(node);
@@ -54,7 +54,7 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<Next<'a>> 
     if !wanted || !node.tells_its_boot() {
         let ended = pods.iter().map(|reader| delete(reader.pod, "its facts are recorded, or not wanted"));
         return Planned {
-            value: if wanted { Next::NoBoot } else { Next::Nothing },
+            value: if wanted { FactsStep::NoBoot } else { FactsStep::Nothing },
             effects: ended.collect(),
         };
     }
@@ -65,37 +65,45 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<Next<'a>> 
     let replaced: Effects = older.map(|reader| delete(reader.pod, why)).collect();
     let may_start = node.ready || waited_for;
     let Some(newest) = newest else {
-        let next =
-            if may_start { Next::Make { attempt: 0, last_error: None, waited_for } } else { Next::Away };
+        let next = if may_start {
+            FactsStep::Make { attempt: 0, last_error: None, waited_for }
+        } else {
+            FactsStep::Away
+        };
         return Planned { value: next, effects: replaced };
     };
     if let Some(facts) = read(newest.pod).filter(|facts| facts.boot == node.boot_id) {
         let recorded = Action::patch_node(node, labels::change(node, &facts));
-        return Planned { value: Next::Nothing, effects: replaced }.with(recorded);
+        return Planned { value: FactsStep::Nothing, effects: replaced }.with(recorded);
     }
     let Planned { value, effects } = unread(reading.now, node, newest, waited_for);
     Planned { value, effects: Effects::all([replaced, effects]) }
 }
 
 /// What comes next for a node whose newest pod has not read it.
-fn unread<'a>(now: Timestamp, node: &NodeView, newest: &Reader<'a>, waited_for: bool) -> Planned<Next<'a>> {
+fn unread<'a>(
+    now: Timestamp,
+    node: &NodeView,
+    newest: &Reader<'a>,
+    waited_for: bool,
+) -> Planned<FactsStep<'a>> {
     let Reader { pod, seen } = *newest;
     let may_start = node.ready || waited_for;
     let overdue = later(seen, SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
     let (why, ended) = match failure(pod) {
-        Some(_) if !may_start => return Next::Away.into(),
+        Some(_) if !may_start => return FactsStep::Away.into(),
         Some(why) => (why, Effects::default()),
         None if !may_start => {
-            return Planned::from(Next::Away).with(delete(pod, "its node is not Ready"));
+            return Planned::from(FactsStep::Away).with(delete(pod, "its node is not Ready"));
         }
         None if now < overdue => {
-            return Planned::from(Next::Reads(pod)).with(Effects::wake_at(overdue));
+            return Planned::from(FactsStep::Reads(pod)).with(Effects::wake_at(overdue));
         }
         None => {
             let ended = delete(pod, "it has not ended in time");
             if !node.ready {
                 // Nobody confirms its end, and a second pod would do no better.
-                return Planned { value: Next::Reads(pod), effects: ended };
+                return Planned { value: FactsStep::Reads(pod), effects: ended };
             }
             ("it did not end in time".into(), ended)
         }
@@ -106,8 +114,8 @@ fn unread<'a>(now: Timestamp, node: &NodeView, newest: &Reader<'a>, waited_for: 
     let pause = BACKOFF * 2i32.pow(u32::try_from(doublings).unwrap_or(0));
     let until = later(seen, pause);
     if now < until {
-        return Planned::from(Next::Pause { pause, why }).with(ended).with(Effects::wake_at(until));
+        return Planned::from(FactsStep::Pause { pause, why }).with(ended).with(Effects::wake_at(until));
     }
-    let next = Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for };
+    let next = FactsStep::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for };
     Planned { value: next, effects: ended }
 }

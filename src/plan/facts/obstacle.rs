@@ -1,7 +1,7 @@
 //! Why a node's facts are not known yet, for the message of whoever waits for them.
 
 use super::{
-    next::{self, Next},
+    next::{self, FactsStep},
     pod::make,
     slots::Reading,
 };
@@ -10,7 +10,7 @@ use crate::plan::{
         effects::{Effects, Planned},
         snapshot::{NodeView, Snapshot},
     },
-    pod_news::{self, Told},
+    pod_news::{self, PodNews},
 };
 
 /// How a selector is evaluated without a node of which nothing can be read.
@@ -22,32 +22,32 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
     let Planned { value: next, mut effects } = next::of_node(&reading, node);
     let (mut asked, mut stuck) = (Effects::default(), false);
     let why = match next {
-        Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
-        Next::Nothing => None,
-        Next::NoBoot => Some("its kubelet reports no boot id".to_owned()),
-        Next::Away => Some("the node is not Ready".to_owned()),
-        Next::Reads(pod) if pod.deleting => {
+        FactsStep::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
+        FactsStep::Nothing => None,
+        FactsStep::NoBoot => Some("its kubelet reports no boot id".to_owned()),
+        FactsStep::Away => Some("the node is not Ready".to_owned()),
+        FactsStep::Reads(pod) if pod.deleting => {
             Some("the pod that reads it was lost, and has not ended yet".to_owned())
         }
-        Next::Reads(pod) => {
+        FactsStep::Reads(pod) => {
             let told = pod
                 .obstacle()
-                .map(|obstacle| Told::Wrong(obstacle.text))
+                .map(|obstacle| PodNews::Obstacle(obstacle.text))
                 .or_else(|| asked.absorb(pod_news::event_message(snapshot, pod)));
             told.map(|told| match told {
-                Told::Wrong(why) => {
+                PodNews::Obstacle(why) => {
                     stuck = true;
                     format!("the pod that reads it cannot start: {why}")
                 }
-                Told::Pulls { .. } => format!("the pod that reads it has not started yet: {told}"),
+                PodNews::Pulling { .. } => format!("the pod that reads it has not started yet: {told}"),
             })
         }
         // Not until when, which another planner, that saw it fail a second later, would say otherwise.
-        Next::Pause { pause, why } => {
+        FactsStep::Pause { pause, why } => {
             stuck = true;
             Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
-        Next::Make { attempt, last_error, waited_for } => {
+        FactsStep::Make { attempt, last_error, waited_for } => {
             let busy = reading.busy;
             let full = (!waited_for && reading.free() == 0)
                 .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));

@@ -13,7 +13,7 @@ use crate::{
 
 /// The facts pods. Others that carry their label are the Go operator's, and none of ours to delete.
 pub fn ours(snapshot: &Snapshot) -> impl Iterator<Item = &PodView> {
-    snapshot.facts.values().map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts)
+    snapshot.facts_pods.values().map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts)
 }
 
 /// Deletes the pod, if that was not done before.
@@ -57,7 +57,7 @@ fn ended(pod: &PodView) -> String {
 pub fn make(snapshot: &Snapshot, node: &NodeView, attempt: i32, last_error: Option<String>) -> Action {
     let is_foreign = |name: &str| {
         snapshot
-            .facts
+            .facts_pods
             .values()
             .chain(snapshot.pods.values())
             .any(|pod| pod.name == name && !pod.is_of_node(node))

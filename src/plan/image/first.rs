@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct FirstReleases {
     /// By architecture.
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<String, Reports>,
     /// Whether nodes are compared at all. A name with a digest in it stands for one content, so a node that
     /// tells another release says nothing of the others.
     compares: bool,
@@ -25,7 +25,7 @@ pub struct FirstReleases {
 
 /// What nodes of one architecture told.
 #[derive(Debug, Default)]
-struct Told {
+struct Reports {
     /// What all are held to, and who tells it: a node that was taken, or two that tell the same.
     binds: Option<(String, Vec<String>)>,
     /// The other releases, each with the first node that tells it.
@@ -36,7 +36,7 @@ impl FirstReleases {
     /// What stands in the entries of the nodes. One that was failed untouched counts for nothing.
     pub fn of(snapshot: &Snapshot, op: &NodeOp, nodes: &NodeStatuses) -> Self {
         let compares = !op.spec.image.as_deref().unwrap_or_default().contains('@');
-        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let mut told: BTreeMap<String, Reports> = BTreeMap::new();
         let mut bound = BTreeSet::new();
         for taken in [true, false] {
             let counts =
@@ -104,7 +104,7 @@ impl FirstReleases {
         if self.told.is_empty() {
             return recorded;
         }
-        let undisputed = |told: &Told| match &told.binds {
+        let undisputed = |told: &Reports| match &told.binds {
             Some((release, _)) => Some(release.clone()),
             None => told.reports.keys().next().filter(|_| told.reports.len() == 1).cloned(),
         };

@@ -29,8 +29,8 @@ pub fn sightings(snapshot: &Snapshot, op: &NodeOp, images: &[ImageContent]) -> V
         |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
     // One that is on its way out may be of an earlier try, which found another content.
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me) && !pod.deleting;
-    let settled = settled(snapshot, images);
-    let pods = snapshot.pods.running().filter(|(content, _)| !is_settled(&settled, op, content));
+    let bound_everywhere = bound_everywhere(snapshot, images);
+    let pods = snapshot.pods.running().filter(|(content, _)| !is_bound(&bound_everywhere, op, content));
     let pods = pods.flat_map(|(_, pods)| pods).map(AsRef::as_ref);
     let news = |pod: &&PodView| !is_recorded(snapshot, op, images, pod);
     let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
@@ -55,7 +55,7 @@ pub(super) fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option
 
 /// Contents that bind on each architecture that there is. Most pods run one of them, and need not be looked
 /// at.
-pub(super) fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
+pub(super) fn bound_everywhere<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
     let same =
         |one: &ImageContent, other: &ImageContent| (&one.image, &one.digest) == (&other.image, &other.digest);
     let is_known = |content: &ImageContent, arch: &String| {
@@ -67,9 +67,9 @@ pub(super) fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Ve
     images.iter().filter(|content| binds(content)).filter(everywhere).collect()
 }
 
-pub(super) fn is_settled(settled: &[&ImageContent], op: &NodeOp, (container, runs): &Content) -> bool {
+pub(super) fn is_bound(bound_everywhere: &[&ImageContent], op: &NodeOp, (container, runs): &Content) -> bool {
     let (digest, image) = (without_scheme(runs), named(op, container));
-    settled.iter().any(|known| known.digest == digest && known.image == image)
+    bound_everywhere.iter().any(|known| known.digest == digest && known.image == image)
 }
 
 /// Whether the status names what the pod's container runs, or the pod has none that counts: as a rule, and so

@@ -38,7 +38,7 @@ pub struct Plan {
     /// Why nodes that are not finished are not moving, by NodeOp.
     pub waiting: BTreeMap<Key, Reasons>,
     /// Nodes whose pods must be watched.
-    pub drains: BTreeSet<String>,
+    pub watched_nodes: BTreeSet<String>,
     /// When to plan again though nothing happened.
     pub wake_at: Option<Timestamp>,
 }
@@ -53,8 +53,8 @@ impl Plan {
     /// (`rollout::status::write` takes them); what is left belongs to a status that is not written, and is
     /// not said.
     pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
-        let Effects { actions, questions, notices: _, drains, wake_at } = decided;
-        Self { actions, questions, waiting, drains, wake_at }
+        let Effects { actions, questions, notices: _, watched_nodes, wake_at } = decided;
+        Self { actions, questions, waiting, watched_nodes, wake_at }
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Effects {
     /// What is to be said with the status write that records the decision.
     pub notices: Vec<Notice>,
     /// Nodes whose pods must be watched.
-    pub drains: BTreeSet<String>,
+    pub watched_nodes: BTreeSet<String>,
     /// When to decide again though nothing happened.
     pub wake_at: Option<Timestamp>,
 }
@@ -91,7 +91,7 @@ impl Effects {
 
     /// Watches the pods of a node.
     pub fn watch_pods_of(node: &str) -> Self {
-        Self { drains: [node.to_owned()].into(), ..Self::default() }
+        Self { watched_nodes: [node.to_owned()].into(), ..Self::default() }
     }
 
     /// Asks all of these.
@@ -111,11 +111,11 @@ impl Effects {
 
     /// Adds what goes with another decision.
     pub fn add(&mut self, more: impl Into<Self>) {
-        let Self { actions, questions, notices, drains, wake_at } = more.into();
+        let Self { actions, questions, notices, watched_nodes, wake_at } = more.into();
         self.actions.extend(actions);
         self.questions.extend(questions);
         self.notices.extend(notices);
-        self.drains.extend(drains);
+        self.watched_nodes.extend(watched_nodes);
         self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
     }
 

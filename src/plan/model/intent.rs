@@ -40,7 +40,7 @@ pub struct Intent {
     pub not_after: Option<Timestamp>,
     pub cordon: bool,
     pub uncordon_on_failure: bool,
-    pub drain: Option<Drain>,
+    pub drain: Option<DrainIntent>,
     /// How long load balancers get to leave a node that they are told to leave; `None`: they are not told.
     pub leaves_balancers: Option<SignedDuration>,
     pub reboot: bool,
@@ -59,7 +59,7 @@ pub struct Intent {
 
 /// A drain, with every default in its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Drain {
+pub struct DrainIntent {
     pub force: bool,
     pub delete_empty_dir_data: bool,
     pub ignore_daemon_sets: bool,
@@ -98,7 +98,7 @@ impl Intent {
             .drain_options
             .as_ref()
             .filter(|drain| cordon && drain.enabled.unwrap_or(false))
-            .map(Drain::of);
+            .map(DrainIntent::of);
         // An upgrade always looks first, even a forced one: that also pulls the image before anything is
         // disturbed.
         let check = spec
@@ -144,7 +144,7 @@ fn is_of_upgrade(op: &NodeOp) -> bool {
     owner::upgrade_uid(&op.metadata).is_some()
 }
 
-impl Drain {
+impl DrainIntent {
     fn of(options: &DrainOptions) -> Self {
         Self {
             force: options.force.unwrap_or(false),

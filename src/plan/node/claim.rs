@@ -11,10 +11,10 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         cordon::{self, Take},
+        enforce,
         failure::Failure,
-        hold,
         job::start_job,
-        state::{At, Drain, Entry, Pending, State, Working},
+        state::{At, DrainRecord, Entry, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
     },
@@ -37,12 +37,12 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         return back_to_pending(ctx, passed_in, why.into()).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => after_claim(ctx),
+        Take::InPlace => after_claim(ctx),
         Take::Patch(change) => {
             let claims = change.claimed_by.is_some();
             match effects.absorb(if claims { traffic::decide(ctx) } else { Some(false).into() }) {
                 Some(leaves) => {
-                    hold::take(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
+                    enforce::patch(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
                 }
                 None => Waiting::OthersServe.into(),
             }
@@ -63,7 +63,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Option<Decision>> {
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
-    if claimed || !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
+    if claimed || !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
     let own = [Question::Node(ctx.node.name.clone()), Question::AllNodeOps];
@@ -109,7 +109,7 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
         return start_job(ctx);
     }
     let (started, timeout) = (ctx.snapshot.now, intent.drain.as_ref().and_then(|drain| drain.timeout));
-    let drain = Drain {
+    let drain = DrainRecord {
         started: started.into(),
         deadline: timeout.map(|timeout| later(started, timeout).into()),
         blocked_since: None,

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             failure::Failure,
-            state::{Entry, Over, State, Verdict, Working},
+            state::{Entry, GivenUp, Over, State, Working},
             waiting::Waiting,
         },
     },
@@ -67,7 +67,7 @@ pub enum Decision {
     Record(Box<Entry>),
     /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see
     /// `give_up`).
-    GiveUp(Verdict),
+    GiveUp(GivenUp),
 }
 
 impl Decision {
@@ -94,7 +94,7 @@ impl From<Waiting> for Planned<Decision> {
 impl Failure {
     /// Gives the node up. What was planned for it in this pass is not done.
     pub fn gives_up(self) -> Decision {
-        Decision::GiveUp(Verdict { reason: self.to_string(), begun: self.begun() })
+        Decision::GiveUp(GivenUp { reason: self.to_string(), touched: self.touched() })
     }
 }
 
@@ -107,11 +107,11 @@ impl From<Failure> for Planned<Decision> {
 
 /// What becomes of a node's entry in this plan.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum EntryPlan {
     /// Nothing can be recorded yet; this is why.
     Wait(Why),
     /// Record this.
-    Become(Box<NodeStatus>),
+    Record(Box<NodeStatus>),
 }
 
 /// Everything that a step looks at.

@@ -14,7 +14,7 @@ use crate::plan::model::{
 
 /// What an annotation's owner is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum MarkOwner {
     /// The asking NodeOp itself.
     Ours,
     /// Another NodeOp that is not finished.
@@ -26,27 +26,27 @@ pub enum Owner {
 }
 
 /// Looks an owner up; the caller asks [`Question::Op`] for an unknown one.
-pub fn owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
+pub fn mark_owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> MarkOwner {
     if of == me {
-        return Owner::Ours;
+        return MarkOwner::Ours;
     }
     match snapshot.op(of) {
-        Some(op) if op.is_over() => Owner::Over,
-        Some(_) => Owner::Live,
-        None if snapshot.is_gone(&Question::Op(of.clone())) => Owner::Over,
-        None => Owner::Unknown,
+        Some(op) if op.is_over() => MarkOwner::Over,
+        Some(_) => MarkOwner::Live,
+        None if snapshot.is_gone(&Question::Op(of.clone())) => MarkOwner::Over,
+        None => MarkOwner::Unknown,
     }
 }
 
 /// Whose an annotation is as far as this node goes: a NodeOp that waits for somebody to repair the node is
 /// over there.
-fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
+fn mark_owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> MarkOwner {
     let op = snapshot.op(of);
     let entry =
         op.as_ref().and_then(|op| op.status.as_ref()).and_then(|status| status.node_statuses.get(&node.name));
     let done = entry.is_some_and(|entry| entry.phase.is_final() && entry.node_uid.is_none());
-    match owner(snapshot, me, of) {
-        Owner::Live if done => Owner::Over,
+    match mark_owner(snapshot, me, of) {
+        MarkOwner::Live if done => MarkOwner::Over,
         other => other,
     }
 }
@@ -55,7 +55,7 @@ fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> O
 #[derive(Clone, Debug, PartialEq)]
 pub enum Take {
     /// It is claimed, and cordoned if that was asked.
-    Held,
+    InPlace,
     /// This patch takes it.
     Patch(NodeChange),
     /// This has to be known first.
@@ -77,13 +77,13 @@ pub fn take(snapshot: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> T
         change.unschedulable = Some(true);
         change.cordoned_by = Some(Some(me.clone()));
     } else if cordon {
-        match node.cordoned_by.as_ref().map(|of| (of, owner_here(snapshot, node, me, of))) {
-            Some((of, Owner::Unknown)) => return Take::Ask(Question::Op(of.clone())),
-            Some((_, Owner::Over)) => change.cordoned_by = Some(Some(me.clone())),
-            Some((_, Owner::Ours | Owner::Live)) | None => {}
+        match node.cordoned_by.as_ref().map(|of| (of, mark_owner_here(snapshot, node, me, of))) {
+            Some((of, MarkOwner::Unknown)) => return Take::Ask(Question::Op(of.clone())),
+            Some((_, MarkOwner::Over)) => change.cordoned_by = Some(Some(me.clone())),
+            Some((_, MarkOwner::Ours | MarkOwner::Live)) | None => {}
         }
     }
-    if change.is_empty() { Take::Held } else { Take::Patch(change) }
+    if change.is_empty() { Take::InPlace } else { Take::Patch(change) }
 }
 
 /// How an operation ended on a node, as far as its cordon is concerned.

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::plan::{
     model::manual::Section,
     node::{
-        state::Begun,
+        state::Touched,
         waiting::{Draining, NotBegun, Starting},
     },
 };
@@ -152,17 +152,17 @@ impl Failure {
     }
 
     /// Whether the operation has begun on the node, as far as the reason tells.
-    pub fn begun(&self) -> Begun {
+    pub fn touched(&self) -> Touched {
         match self {
             Self::OtherBoot
             | Self::JobCannotStart { pod: NextPod::First, .. }
-            | Self::JobLate { pod: NextPod::First, .. } => Begun::No,
+            | Self::JobLate { pod: NextPod::First, .. } => Touched::No,
             // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose
             // boot id stays.
             Self::JobVanished
             | Self::BootIdStays
             | Self::JobCannotStart { pod: NextPod::Further, .. }
-            | Self::JobLate { pod: NextPod::Further, .. } => Begun::Meanwhile,
+            | Self::JobLate { pod: NextPod::Further, .. } => Touched::Perhaps,
             Self::DeletedBeforeStart
             | Self::DeletedWhileRunning
             | Self::DeletedBeforeReboot { .. }
@@ -179,7 +179,7 @@ impl Failure {
             | Self::OtherContent { .. }
             | Self::OtherTarget { .. }
             | Self::RebootTimeout { .. }
-            | Self::RebootNotProved => Begun::Unasked,
+            | Self::RebootNotProved => Touched::NotTheReason,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext, Op},
-            state::{At, Drain, Entry, Found, Machine, State, WaiterRecord, Working},
+            state::{At, DrainRecord, Entry, Found, Machine, State, WaiterRecord, Working},
         },
         plan,
     },
@@ -32,7 +32,8 @@ pub fn at(second: i64) -> Timestamp {
 
 /// A node that is being drained since this moment.
 pub fn draining(since: Timestamp) -> (Entry, Working) {
-    let drain = Drain { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
+    let drain =
+        DrainRecord { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
     let work = Working {
         at: At::Drain(drain),
         machine: Machine::default(),
@@ -195,7 +196,7 @@ impl World {
 pub fn line(planned: &Planned<Decision>) -> String {
     let decision = match &planned.value {
         Decision::Wait(why) => format!("waits: {why}"),
-        Decision::GiveUp(verdict) => format!("gives up: {}", verdict.reason),
+        Decision::GiveUp(given_up) => format!("gives up: {}", given_up.reason),
         Decision::Record(entry) => {
             let status = entry.clone().record();
             let step = status.step.map(|step| format!("/{step:?}")).unwrap_or_default();

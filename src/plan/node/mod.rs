@@ -18,12 +18,12 @@ mod claim;
 pub mod context;
 pub mod cordon;
 pub mod drain;
+mod enforce;
 pub mod failure;
 #[cfg(test)]
 pub mod fixtures;
 mod give_up;
-pub mod hints;
-mod hold;
+pub mod hint_patch;
 mod job;
 pub mod legacy;
 mod prepare;
@@ -42,9 +42,9 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use self::{
-    context::{Decision, Next, NodeContext, Op},
+    context::{Decision, EntryPlan, NodeContext, Op},
     failure::Failure,
-    state::{At, Begun, Entry, Over, State, Tampered, Working},
+    state::{At, Entry, Over, State, Tampered, Touched, Working},
     waiting::{Open, Waiting},
 };
 use crate::{
@@ -60,7 +60,7 @@ use crate::{
 };
 
 /// Advances a node that is worked on.
-pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
+pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<EntryPlan> {
     let (mut entry, missing) = match Entry::parse(status) {
         Ok(entry) => (entry, None),
         Err(Tampered { missing, rest }) => (*rest, Some(missing)),
@@ -70,22 +70,26 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
     if let (State::Working(work), Some(node)) = (&mut entry.state, taken) {
         work.machine.note(snapshot, node);
     }
-    let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
+    let State::Working(work) = &entry.state else {
+        return EntryPlan::Record(Box::new(status.clone())).into();
+    };
     let Some(node) = taken else { return gone(snapshot, op, name, &entry, work) };
     let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
     let mut planned = match (&work.given_up, missing) {
-        (Some(verdict), _) => give_up::carry_out(&ctx, verdict),
+        (Some(given_up), _) => give_up::carry_out(&ctx, given_up),
         (None, Some(missing)) => Failure::Tampered { missing }.into(),
         (None, None) => step(&ctx),
     };
     // Whoever gives up does nothing else: what the step wanted done goes with its decision.
-    if let Decision::GiveUp(verdict) = planned.value {
-        planned = give_up::begin(&ctx, verdict);
+    if let Decision::GiveUp(given_up) = planned.value {
+        planned = give_up::begin(&ctx, given_up);
     }
     planned.map(|decision| match decision {
-        Decision::Record(entry) => Next::Become(Box::new(remark(&ctx, *entry).record())),
-        Decision::Wait(why) => Next::Wait(why.into()),
-        Decision::GiveUp(verdict) => Next::Wait(Why { reason: WaitReason::Ending, message: verdict.reason }),
+        Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry).record())),
+        Decision::Wait(why) => EntryPlan::Wait(why.into()),
+        Decision::GiveUp(given_up) => {
+            EntryPlan::Wait(Why { reason: WaitReason::Ending, message: given_up.reason })
+        }
     })
 }
 
@@ -109,8 +113,8 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
 }
 
 /// The Node object that was taken is gone, and perhaps there is another one of its name.
-fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working) -> Planned<Next> {
-    let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
+fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working) -> Planned<EntryPlan> {
+    let wait = |why: Waiting| Planned::from(EntryPlan::Wait(why.into()));
     let (there, live) = (snapshot.nodes.get(name).map(AsRef::as_ref), Question::Node(name.into()));
     let (is_read, until) = (snapshot.answer(&live).is_some(), awaited_until(snapshot, op, name, entry, work));
     let lost = |why| lost(snapshot, op, name, there, work, why);
@@ -123,7 +127,7 @@ fn gone(snapshot: &Snapshot, op: &Op, name: &str, entry: &Entry, work: &Working)
         (Some(node), _) if is_read && is_same_machine(snapshot, work, node) => {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
             let entry = Entry { node_uid: Some(node.uid.clone()), ..entry.clone() };
-            Next::Become(Box::new(entry.record())).into()
+            EntryPlan::Record(Box::new(entry.record())).into()
         }
         // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
         // machine it is.
@@ -161,7 +165,7 @@ fn awaited_until(
     let deadline = match &work.at {
         At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
         // It is away, as one that is not Ready.
-        At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::may_settle_for(&op.intent)),
+        At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job { .. } if work.given_up.is_some() => return None,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => {
             // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen that.
@@ -182,9 +186,9 @@ fn lost(
     there: Option<&NodeView>,
     work: &Working,
     message: &str,
-) -> Planned<Next> {
+) -> Planned<EntryPlan> {
     let ready = there.is_some_and(|node| node.ready);
-    let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
+    let ending = |open| EntryPlan::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
         && let Some(open) = effects.absorb(cancel::job(snapshot, op, &job.name))
@@ -215,7 +219,7 @@ fn lost(
         At::Job { .. } if work.job_uid().is_some() && !failed => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,
     };
-    let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);
+    let untouched = work.given_up.as_ref().is_some_and(|given_up| given_up.touched == Touched::No);
     let job_name = context::ran(work).filter(|_| !untouched);
     // Another machine of the name is not this one, and its Node has no record of what this one was tried
     // with.
@@ -223,14 +227,14 @@ fn lost(
     let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
     // Its claim and cordon went with it, and nothing is to be given back; unless somebody has made the Node
     // again as it was.
-    let marked = there.filter(|node| node.held_by().any(|of| *of == op.id));
+    let marked = there.filter(|node| node.marked_by().any(|of| *of == op.id));
     let entry = Entry {
         message: Some(format!("{message}{}", Section::NodeLost)),
         since: Some(snapshot.now.into()),
         node_uid: marked.map(|node| node.uid.clone()),
         state: State::Over(over),
     };
-    Planned { value: Next::Become(Box::new(entry.record())), effects }
+    Planned { value: EntryPlan::Record(Box::new(entry.record())), effects }
 }
 
 #[cfg(test)]

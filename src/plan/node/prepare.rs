@@ -5,17 +5,17 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         drain::{self, Progress},
+        enforce::claim_and_cordon,
         failure::Failure,
-        hold::hold,
         job::start_job,
-        state::Drain,
+        state::DrainRecord,
         waiter::{self, Room, Waiter},
         waiting::{Draining, Starting, Waiting},
     },
 };
 
 /// Advances a node in step `Drain`.
-pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, record: &DrainRecord) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
@@ -23,7 +23,7 @@ pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
     // back, and what blocks is forgotten.
     let drains = ctx.op.intent.drain.is_some();
     let mut effects = if drains { Effects::watch_pods_of(&ctx.node.name) } else { Effects::default() };
-    if let Some(next) = effects.absorb(hold(ctx)) {
+    if let Some(next) = effects.absorb(claim_and_cordon(ctx)) {
         return next.with(effects);
     }
     let progress = match &ctx.op.intent.drain {
@@ -129,6 +129,6 @@ mod tests {
         });
         let out = world.pass(1);
         let cordons = out.actions.iter().any(|action| matches!(action, Action::PatchNode { .. }));
-        assert!(cordons && out.drains.contains("n1"), "{:?} {:?}", out.actions, out.drains);
+        assert!(cordons && out.watched_nodes.contains("n1"), "{:?} {:?}", out.actions, out.watched_nodes);
     }
 }

@@ -17,8 +17,8 @@ use crate::{
         node::{
             context::{Decision, NodeContext},
             cordon,
+            enforce::claim_and_cordon,
             failure::{Failure, RebootTimeout},
-            hold::hold,
             job, legacy,
             state::{At, NewBoot, Reboot, Verify, Working},
             waiter::{self, Room, Waiter},
@@ -69,17 +69,17 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     }
     let mut effects = Effects::act(settle(ctx, reboot));
     // Until it goes down, nothing is to be scheduled on it.
-    let held = if ctx.node.ready { effects.absorb(hold(ctx)) } else { None };
+    let enforced = if ctx.node.ready { effects.absorb(claim_and_cordon(ctx)) } else { None };
     let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
     let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
-        Waiter::Ready if known && ctx.node.ready && is_over(ctx) => {
+        Waiter::Ready if known && ctx.node.ready && frees_its_waiter(ctx) => {
             effects.add(waiter::replace_unaware(ctx, due_since(ctx)));
-            held.unwrap_or(Decision::Wait(Waiting::Reboot))
+            enforced.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => {
-            held.unwrap_or(Decision::Wait(Waiting::Reboot))
+            enforced.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
     };
     next.with(effects)
@@ -93,7 +93,7 @@ fn due_since(ctx: &NodeContext<'_>) -> Timestamp {
 
 /// Whether nothing of the Job keeps its waiter from the reboot. One that has failed, of a container of
 /// somebody else, is no success to a waiter that is not told of it.
-fn is_over(ctx: &NodeContext<'_>) -> bool {
+fn frees_its_waiter(ctx: &NodeContext<'_>) -> bool {
     ctx.recorded_job().is_none_or(|job| job.state.is_over())
 }
 

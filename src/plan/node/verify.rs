@@ -105,16 +105,16 @@ fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     if let Some(proof) = proof.clone().filter(|proof| node.ready || matches!(proof, Proof::Refuted(..))) {
         return conclude(ctx, proof).into();
     }
-    let (now, settles_by) = (ctx.snapshot.now, settles_by(ctx));
+    let (now, must_stay_ready_by) = (ctx.snapshot.now, must_stay_ready_by(ctx));
     let seen = seen(ctx, verify);
-    if (!node.ready || seen.is_some()) && now >= settles_by {
+    if (!node.ready || seen.is_some()) && now >= must_stay_ready_by {
         return did_not_stay(ctx).into();
     }
     if let Some(seen) = seen {
-        return ctx.record(|work| work.at = At::Verify(seen)).with(Effects::wake_at(settles_by));
+        return ctx.record(|work| work.at = At::Verify(seen)).with(Effects::wake_at(must_stay_ready_by));
     }
     let Planned { value: obstacle, effects } = facts::obstacle(ctx.snapshot, node);
-    let deadline = if node.ready { said_by(ctx, verify) } else { settles_by };
+    let deadline = if node.ready { said_by(ctx, verify) } else { must_stay_ready_by };
     if now >= deadline {
         return unread(ctx, obstacle).with(effects);
     }
@@ -142,12 +142,12 @@ fn seen(ctx: &NodeContext<'_>, verify: &Verify) -> Option<Verify> {
 
 /// Until when the node has to be Ready to stay: it may reboot once more by itself, and has the time that a
 /// reboot has, once.
-fn settles_by(ctx: &NodeContext<'_>) -> Timestamp {
-    later(ctx.begun_at(ctx.entry.since), may_settle_for(&ctx.op.intent))
+fn must_stay_ready_by(ctx: &NodeContext<'_>) -> Timestamp {
+    later(ctx.begun_at(ctx.entry.since), stays_ready_within(&ctx.op.intent))
 }
 
 /// How long a node may take to stay Ready, from when it was first seen to be.
-pub fn may_settle_for(intent: &Intent) -> SignedDuration {
+pub fn stays_ready_within(intent: &Intent) -> SignedDuration {
     intent.reboot_timeout.max(intent.verify_timeout)
 }
 
@@ -158,7 +158,7 @@ fn said_by(ctx: &NodeContext<'_>, verify: &Verify) -> Timestamp {
 
 /// It is away, or has been again, when it should have stayed.
 fn did_not_stay(ctx: &NodeContext<'_>) -> Decision {
-    let seconds = may_settle_for(&ctx.op.intent).as_secs();
+    let seconds = stays_ready_within(&ctx.op.intent).as_secs();
     let message = format!(
         "RebootTimeout: the node rebooted, and has not stayed Ready in the {seconds} s since{}",
         Section::RebootTimeout

@@ -10,7 +10,7 @@ use crate::plan::{
         question::Question,
         snapshot::{NodeView, Snapshot},
     },
-    node::hints,
+    node::hint_patch,
 };
 
 /// Looks after the cordon of a node that failed and that nobody works on.
@@ -19,7 +19,7 @@ pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects
         // A human lifted it. The next cordon is none of ours, and load balancers may have the node again.
         let mut lifted = NodeChange { cordoned_by: Some(None), ..NodeChange::default() };
         if let Some(hints) = node.hints.as_ref().filter(|_| node.is_kept_off()) {
-            hints::give_back(node, &hints.by, &mut lifted);
+            hint_patch::give_back(node, &hints.by, &mut lifted);
         }
         return Action::patch_node(node, lifted).into();
     }

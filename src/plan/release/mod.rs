@@ -5,8 +5,8 @@
 //! stays taken. After a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot
 //! that is over. So nobody waits for it; it gets some time to see that itself and to clean up.
 
+mod claimants;
 mod failed;
-mod holders;
 mod orphaned;
 mod remnant;
 mod unreleased;
@@ -15,7 +15,7 @@ mod waiters;
 use std::collections::BTreeMap;
 
 use self::{
-    holders::{Holder, Known, Whose},
+    claimants::{Claimant, Known, Whose},
     orphaned::orphaned_work,
     remnant::Remnant,
 };
@@ -30,11 +30,11 @@ use crate::{
             id::OpRef,
             intent::Intent,
             question::Question,
-            snapshot::{NodeView, Snapshot, Standing},
+            snapshot::{NodeClass, NodeView, Snapshot},
         },
         node::{
             cordon::{self, Ending},
-            hints,
+            hint_patch,
         },
     },
 };
@@ -73,15 +73,15 @@ impl Releases<'_> {
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn find_releases(snapshot: &Snapshot) -> Releases<'_> {
-    let held = snapshot.nodes.that_are(Standing::Held);
+    let held = snapshot.nodes.that_are(NodeClass::Marked);
     let nodes = held.map(|view| (view.name.as_str(), node(snapshot, view))).collect();
     Releases { orphaned: orphaned_work(snapshot), nodes }
 }
 
 /// Releases one node from whoever no longer needs it.
 fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
-    let holders = holders::find(snapshot, node);
-    let released = holders.iter().map(|holder| release(node, holder));
+    let claimants = claimants::find(snapshot, node);
+    let released = claimants.iter().map(|claimant| release(node, claimant));
     let Planned { value: unreleased, effects: released } = released.collect::<Planned<Vec<_>>>();
     let kept = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none());
     let kept = kept.map(|kept| failed::sweep(snapshot, node, kept)).unwrap_or_default();
@@ -108,40 +108,40 @@ fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
 /// Gives back all that the NodeOp holds of the node. `None`: it holds nothing.
 fn give_back(node: &NodeView, owner: &OpRef, ending: Ending) -> Option<NodeChange> {
     let mut change = cordon::give_back(node, owner, ending).unwrap_or_default();
-    hints::give_back(node, owner, &mut change);
+    hint_patch::give_back(node, owner, &mut change);
     (!change.is_empty()).then_some(change)
 }
 
 /// Gives the node back, and says why that is not done yet if this is who has claimed it.
-fn release(node: &NodeView, holder: &Holder<'_>) -> Planned<Option<Unreleased>> {
-    match &holder.whose {
+fn release(node: &NodeView, claimant: &Claimant<'_>) -> Planned<Option<Unreleased>> {
+    match &claimant.whose {
         Whose::Known(known) => {
             let given_back = Unreleased::BeingGivenBack { last_error: None };
-            let why = || holder.remnants.first().map_or(given_back, Remnant::keeps);
-            Planned::from(holder.has_claimed.then(why)).with(end(node, holder, known))
+            let why = || claimant.remnants.first().map_or(given_back, Remnant::keeps);
+            Planned::from(claimant.has_claimed.then(why)).with(end(node, claimant, known))
         }
-        Whose::Gone => Planned::from(None).with(orphan(node, holder)),
-        Whose::Unknown if holder.is_paused => None.into(),
-        Whose::Unknown => Planned::from(None).with(Question::Op(holder.id.clone())),
+        Whose::Gone => Planned::from(None).with(orphan(node, claimant)),
+        Whose::Unknown if claimant.is_paused => None.into(),
+        Whose::Unknown => Planned::from(None).with(Question::Op(claimant.id.clone())),
     }
 }
 
 /// Ends what remains of the NodeOp on the node, and gives the node back once nothing does.
-fn end(node: &NodeView, holder: &Holder<'_>, known: &Known) -> Effects {
-    let change = give_back(node, holder.id, ending(&known.op, known.entry.as_ref()));
+fn end(node: &NodeView, claimant: &Claimant<'_>, known: &Known) -> Effects {
+    let change = give_back(node, claimant.id, ending(&known.op, known.entry.as_ref()));
     if !known.is_final() && !known.is_read_live {
         // What is final stays so, but a node that is not started in an old view may have been started by now.
         return match change {
-            Some(change) if holder.is_paused => Action::patch_node(node, change).into(),
-            _ => Question::Op(holder.id.clone()).into(),
+            Some(change) if claimant.is_paused => Action::patch_node(node, change).into(),
+            _ => Question::Op(claimant.id.clone()).into(),
         };
     }
     let Some(mut change) = change else { return Effects::default() };
     if let Some(done) = known.completed.filter(|_| change.claimed_by.is_some()) {
         change.annotations.extend(attempts::record(&known.op, node, Some(done)));
     }
-    let ended = Effects::act(holder.remnants.iter().filter_map(|remnant| remnant.end(holder.id)));
-    let changed = if holder.remnants.is_empty() {
+    let ended = Effects::act(claimant.remnants.iter().filter_map(|remnant| remnant.end(claimant.id)));
+    let changed = if claimant.remnants.is_empty() {
         Action::patch_node(node, change).into()
     } else if change.kept_cordon.is_some() {
         // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what
@@ -156,9 +156,9 @@ fn end(node: &NodeView, holder: &Holder<'_>, known: &Known) -> Effects {
 
 /// The NodeOp is gone, and the garbage collector deletes its Jobs and pods: wait for them, then undo what it
 /// did.
-fn orphan(node: &NodeView, holder: &Holder<'_>) -> Effects {
-    let change = give_back(node, holder.id, Ending::Undo).filter(|_| holder.remnants.is_empty());
-    let ends = holder.remnants.iter().filter_map(|remnant| remnant.end(holder.id));
+fn orphan(node: &NodeView, claimant: &Claimant<'_>) -> Effects {
+    let change = give_back(node, claimant.id, Ending::Undo).filter(|_| claimant.remnants.is_empty());
+    let ends = claimant.remnants.iter().filter_map(|remnant| remnant.end(claimant.id));
     Effects::act(ends.chain(change.map(|change| Action::patch_node(node, change))))
 }
 

@@ -206,7 +206,7 @@ fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
     let mut pod = (**world.pods.values().next().unwrap()).clone();
     (pod.name, pod.phase) = (name.clone(), PodPhase::Failed);
     world.pods = [(("ns".to_owned(), name), Arc::new(pod))].into();
-    assert!(plan(&world).drains.contains("n1"));
+    assert!(plan(&world).watched_nodes.contains("n1"));
 }
 
 #[test]

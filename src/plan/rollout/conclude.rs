@@ -6,10 +6,10 @@ use crate::{
         model::{
             action::Action,
             effects::{Effects, Planned},
-            snapshot::Standing,
+            snapshot::NodeClass,
         },
         release,
-        rollout::{context::RolloutContext, expiry, prestart, settle},
+        rollout::{context::RolloutContext, expiry, observe_generation, prestart},
     },
 };
 
@@ -17,8 +17,8 @@ use crate::{
 /// the finalizer goes. The Go operator's finalizer goes too.
 pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let RolloutContext { snapshot, op, .. } = ctx;
-    let held = snapshot.nodes.that_are(Standing::Held).any(|node| {
-        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.holders().contains(&op.id))
+    let held = snapshot.nodes.that_are(NodeClass::Marked).any(|node| {
+        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.claimants().contains(&op.id))
     });
     let withdrawn = op.object.status.as_ref().map(|status| prestart::withdraw(ctx, &status.node_statuses));
     let withdrawn = withdrawn.unwrap_or_default();
@@ -27,14 +27,15 @@ pub fn conclude(ctx: &RolloutContext<'_>) -> Effects {
     let waiters = if op.deleting { Planned::from(true) } else { release::expire_waiters(snapshot, op) };
     let Planned { value: none_lingers, effects: expired } = waiters;
     if held || !none_lingers {
-        return Effects::all([withdrawn, expired, settle::settle(op)]);
+        return Effects::all([withdrawn, expired, observe_generation::observe(op)]);
     }
     if !op.object.has_our_finalizer() {
         let expiry = expiry::sweep(snapshot, op);
-        let settled = if expiry.actions.is_empty() { settle::settle(op) } else { Effects::default() };
-        return Effects::all([withdrawn, expired, expiry, settled]);
+        let observed =
+            if expiry.actions.is_empty() { observe_generation::observe(op) } else { Effects::default() };
+        return Effects::all([withdrawn, expired, expiry, observed]);
     }
-    // The status is written on the next pass (`settle`), after the finalizer is off: a refused status write
+    // The status is written on the next pass (`observe_generation`), after the finalizer is off: a refused status write
     // must not keep the NodeOp.
     let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
     let finalize = Action::Finalize { op: op.object.clone(), finalizers };

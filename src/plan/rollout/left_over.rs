@@ -19,7 +19,7 @@ use crate::{
         attempts,
         model::{
             kept_cordon::KeptCordon,
-            snapshot::{NodeView, Snapshot, Standing},
+            snapshot::{NodeClass, NodeView, Snapshot},
         },
         node::context::Op,
         rollout::out_of_service::OutOfService,
@@ -46,22 +46,24 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     let Some(uid) = owner::upgrade_uid(&op.object.metadata).filter(|_| !op.deleting) else {
         return BTreeMap::new();
     };
-    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
-    let members_come =
-        LazyCell::new(|| nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_member(name)));
-    let kept = snapshot.nodes.that_are(Standing::Held).filter_map(|node| {
+    let is_control_plane =
+        |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_control_plane(node));
+    let any_come = LazyCell::new(|| {
+        nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_control_plane(name))
+    });
+    let kept = snapshot.nodes.that_are(NodeClass::Marked).filter_map(|node| {
         let kept = node.kept_cordon.as_ref().filter(|kept| node.unschedulable && kept.by != op.id)?;
         let phase =
             nodes.get(&node.name).map(|entry| entry.phase).filter(|phase| *phase != Phase::Running)?;
         // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not
         // to uncordon it before.
-        if made(snapshot, node, kept, uid)? == Made::ByAnother && !is_member(&node.name) && *members_come {
+        if made(snapshot, node, kept, uid)? == Made::ByAnother && !is_control_plane(&node.name) && *any_come {
             return None;
         }
         let why = OutOfService::LeftBefore { node: node.name.clone(), op: kept.by.name.clone() };
         Some((node.name.clone(), LeftOver { why, is_next: node.is_fit() && !phase.is_final() }))
     });
-    let down = snapshot.nodes.that_are(Standing::Away).filter(|node| {
+    let down = snapshot.nodes.that_are(NodeClass::NotReady).filter(|node| {
         let entry = nodes.get(&node.name);
         entry.is_some_and(|entry| entry.phase != Phase::Running) && attempts::went_down(snapshot, node)
     });

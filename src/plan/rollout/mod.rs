@@ -6,21 +6,21 @@
 
 mod admit;
 mod adopt;
-mod attempts;
 mod compact;
 mod conclude;
 mod context;
 mod expiry;
 mod finalizer;
 mod left_over;
+mod mark_tried;
 mod not_taken;
+mod observe_generation;
 mod others;
 mod out_of_service;
 mod preflight;
 mod prestart;
 mod recall;
 mod roll;
-mod settle;
 mod slots;
 mod start;
 pub mod status;
@@ -63,7 +63,7 @@ pub fn is_at_rest(snapshot: &Snapshot, op: &NodeOp) -> bool {
 }
 
 /// What a NodeOp as a whole is at.
-enum Stage<'a> {
+enum NodeOpStage<'a> {
     /// It is over, or was deleted before it began.
     Ended,
     /// The Go operator began it.
@@ -76,7 +76,7 @@ enum Stage<'a> {
     Unrecorded,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> NodeOpStage<'a> {
     fn of(ctx: &RolloutContext<'a>) -> Self {
         let op = ctx.op;
         match &op.object.status {
@@ -96,9 +96,9 @@ impl<'a> Stage<'a> {
 
 /// Plans every NodeOp about which something is left to do, and says why its nodes do not move.
 pub fn plan_all(snapshot: &Snapshot, releases: &Releases<'_>) -> Planned<BTreeMap<Key, Reasons>> {
-    let unsettled = snapshot.unsettled();
+    let finished_with_open_pods = snapshot.finished_with_open_pods();
     let open = snapshot.ops.iter().filter(|(_, op)| !is_at_rest(snapshot, op));
-    let mut ops: Vec<_> = open.chain(&unsettled).collect();
+    let mut ops: Vec<_> = open.chain(&finished_with_open_pods).collect();
     ops.sort_by(|(_, one), (_, other)| age(one).cmp(&age(other)));
     let mut shared = Shared::default();
     let planned = ops.into_iter().map(|(key, op)| {
@@ -117,13 +117,13 @@ pub fn plan_nodeop(
     let op = Op::of(object);
     let ctx = RolloutContext::new(snapshot, &op, releases);
     let swept = preflight::sweep(snapshot, &op);
-    let stage = Stage::of(&ctx);
+    let stage = NodeOpStage::of(&ctx);
     let Planned { value: outcome, effects } = match &stage {
-        Stage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
-        Stage::Foreign(status) => adopt::take_over(&ctx, status),
-        Stage::UnderWay(status) => roll(&ctx, status, shared),
-        Stage::New => start(&ctx),
-        Stage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),
+        NodeOpStage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
+        NodeOpStage::Foreign(status) => adopt::take_over(&ctx, status),
+        NodeOpStage::UnderWay(status) => roll(&ctx, status, shared),
+        NodeOpStage::New => start(&ctx),
+        NodeOpStage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),
     };
     let effects = Effects::all([swept, effects]);
     match outcome {
@@ -135,13 +135,13 @@ pub fn plan_nodeop(
 /// Writes the status that follows from a pass, with what goes with it.
 fn record(
     ctx: &RolloutContext<'_>,
-    stage: &Stage<'_>,
+    stage: &NodeOpStage<'_>,
     rollout: Rollout,
     effects: Effects,
 ) -> Planned<Reasons> {
     let (snapshot, op) = (ctx.snapshot, &ctx.op.object);
     let Rollout { nodes, progress, waiting, ran_before } = rollout;
-    let releases = matches!(stage, Stage::UnderWay(_)).then(|| FirstReleases::of(snapshot, op, &nodes));
+    let releases = matches!(stage, NodeOpStage::UnderWay(_)).then(|| FirstReleases::of(snapshot, op, &nodes));
     let mut status = status::summarize(op, nodes, &progress, snapshot.now);
     if let Some(releases) = releases {
         status.release = releases.shown(status.release.take());

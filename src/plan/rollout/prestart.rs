@@ -13,7 +13,7 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::Effects,
-            snapshot::{NodeView, PodView, Role, Standing},
+            snapshot::{NodeClass, NodeView, PodView, Role},
         },
         node::context::Op,
         rollout::{
@@ -50,8 +50,8 @@ fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Eff
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
-    let held = snapshot.nodes.by_name(Standing::OnHold);
-    let ended = end(ctx, nodes, |node| held.contains_key(node));
+    let on_hold = snapshot.nodes.by_name(NodeClass::OnHold);
+    let ended = end(ctx, nodes, |node| on_hold.contains_key(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     let made = Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node)));
     Effects::all([ended, made])

@@ -9,7 +9,7 @@ use crate::{
     plan::{
         model::snapshot::NodeView,
         node::{
-            context::Next,
+            context::EntryPlan,
             state::{At, Entry, Pending, State, Working},
         },
         rollout::{
@@ -33,7 +33,7 @@ impl<'a> Recall<'a> {
     }
 
     /// What becomes of a node that is worked on, if it is one that is taken back.
-    pub fn node(&self, name: &str, status: &NodeStatus) -> Option<Next> {
+    pub fn node(&self, name: &str, status: &NodeStatus) -> Option<EntryPlan> {
         // What the Go operator recorded names no step, and may have begun. One that is deleted says so
         // itself.
         let RolloutContext { snapshot, op, .. } = self.ctx;
@@ -52,7 +52,7 @@ impl<'a> Recall<'a> {
         let pending = Pending { passed_in: passed_in.clone(), found: found.clone(), ..Pending::default() };
         let (message, since) = (Some(why.to_string()), Some(snapshot.now.into()));
         let entry = Entry { message, since, state: State::Pending(pending), ..entry };
-        Some(Next::Become(Box::new(entry.record())))
+        Some(EntryPlan::Record(Box::new(entry.record())))
     }
 
     fn why(&self, node: &NodeView, passed_in: Option<&str>) -> Option<NotTaken> {

@@ -8,13 +8,13 @@ use crate::{
     },
     plan::{
         model::effects::{Effects, Planned},
-        node::{self, context::Next},
+        node::{self, context::EntryPlan},
         release,
         rollout::{
             admit::{self, Shared},
-            attempts, compact,
+            compact,
             context::{Outcome, Rollout, RolloutContext},
-            finalizer, preflight, prestart,
+            finalizer, mark_tried, preflight, prestart,
             recall::Recall,
             slots,
             status::OpProgress,
@@ -44,7 +44,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
     let rollout = preflight::withdraw(ctx, rollout);
     let waiters = prestart::for_next(ctx, &rollout);
     let until = stops_later(ctx, &rollout);
-    let Planned { value: mut rollout, effects: tried } = attempts::record(ctx, &old.node_statuses, rollout);
+    let Planned { value: mut rollout, effects: tried } = mark_tried::record(ctx, &old.node_statuses, rollout);
     compact::compact(snapshot, op, &mut rollout.nodes);
     let effects = Effects::all([expired, finalizer, advanced, found, filled, waiters, until, tried]);
     Planned { value: Outcome::Record(Box::new(rollout)), effects }
@@ -72,8 +72,8 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
     let mut rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
     for (name, next, error) in advanced {
         match next {
-            Next::Become(next) => rollout.nodes.insert(name, *next),
-            Next::Wait(why) => {
+            EntryPlan::Record(next) => rollout.nodes.insert(name, *next),
+            EntryPlan::Wait(why) => {
                 let why = rollout.progress.failures.complete(why, error);
                 rollout.nodes.say(name, &why.message);
                 rollout.waiting.insert(name.clone(), why);

@@ -16,12 +16,12 @@ use crate::{
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::{
-        attempts::{self, SETTLES},
+        attempts::{self, PROBATION},
         model::{
             effects::{Effects, Planned},
             failing,
             question::Question,
-            snapshot::{NodeView, Standing},
+            snapshot::{NodeClass, NodeView},
             stamp::Stamp,
             time::later,
             why::{WaitReason, Why},
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// One pass over the nodes of a NodeOp that are not worked on.
-struct Pass<'a> {
+struct SlotSearch<'a> {
     ctx: &'a RolloutContext<'a>,
     /// What stands in status.
     old: &'a NodeStatuses,
@@ -51,31 +51,31 @@ struct Pass<'a> {
 /// our claim shows it free as well, and a leader with such a view would take one node too many. So a live
 /// read proves it.
 pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rollout) -> Planned<Rollout> {
-    let mut pass = Pass { ctx, old, rollout, effects: Effects::default() };
-    let before = pass.rollout.nodes.clone();
+    let mut search = SlotSearch { ctx, old, rollout, effects: Effects::default() };
+    let before = search.rollout.nodes.clone();
     let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
         let mut entry = entry.clone();
         if entry.node_uid.is_some() {
-            pass.unreleased(name, &mut entry);
+            search.unreleased(name, &mut entry);
         } else {
-            pass.down(name, &mut entry);
+            search.down(name, &mut entry);
         }
-        pass.rollout.nodes.insert(name, entry);
+        search.rollout.nodes.insert(name, entry);
     }
-    for node in ctx.snapshot.nodes.that_are(Standing::Away) {
-        pass.done(node);
+    for node in ctx.snapshot.nodes.that_are(NodeClass::NotReady) {
+        search.done(node);
     }
-    let left = left_over::find(ctx.snapshot, ctx.op, &pass.rollout.nodes);
-    let slots = &mut pass.rollout.progress.slots;
+    let left = left_over::find(ctx.snapshot, ctx.op, &search.rollout.nodes);
+    let slots = &mut search.rollout.progress.slots;
     for (name, left) in left {
         slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
         slots.out_of_service.entry(name).or_insert(left.why);
     }
-    Planned { value: pass.rollout, effects: pass.effects }
+    Planned { value: search.rollout, effects: search.effects }
 }
 
-impl Pass<'_> {
+impl SlotSearch<'_> {
     fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
         let node =
             self.ctx.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
@@ -95,7 +95,7 @@ impl Pass<'_> {
             let out_of_service = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
             if let Some(why) = out_of_service {
-                self.hold(name, why);
+                self.occupy(name, why);
             }
             return;
         } else {
@@ -115,22 +115,22 @@ impl Pass<'_> {
         let question = Question::Node(name.to_owned());
         let node = self.ctx.snapshot.nodes.get(name);
         if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
-            return self.hold(name, why);
+            return self.occupy(name, why);
         }
-        if let Some(why) = node.and_then(|node| self.settles(node)) {
-            return self.hold(name, why);
+        if let Some(why) = node.and_then(|node| self.was_just_away(node)) {
+            return self.occupy(name, why);
         }
         if self.ctx.snapshot.answer(&question).is_some() {
             entry.holds_slot = None;
             return;
         }
         self.ask(question);
-        self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
+        self.occupy(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
     /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
     /// of a node that flaps shows no more than the cache.
-    fn settles(&mut self, node: &NodeView) -> Option<OutOfService> {
+    fn was_just_away(&mut self, node: &NodeView) -> Option<OutOfService> {
         let waited = self.ctx.op.intent.min_ready.max(READY_FOR);
         let since = self.ctx.snapshot.ready_since(node)?;
         let until = later(since, waited);
@@ -158,7 +158,7 @@ impl Pass<'_> {
         let Some(done) = entry.last_updated.as_ref().map(Stamp::from) else { return };
         let now = self.ctx.snapshot.now;
         let soon = attempts::went_down_soon(self.ctx.snapshot, node, done);
-        if !soon.unwrap_or_else(|| now < later(done.written(), SETTLES)) {
+        if !soon.unwrap_or_else(|| now < later(done.written(), PROBATION)) {
             return;
         }
         let Some(why) = out_of_service::of(self.ctx.op, entry, node) else { return };
@@ -179,7 +179,7 @@ impl Pass<'_> {
         self.effects.add(question);
     }
 
-    fn hold(&mut self, name: &str, why: OutOfService) {
+    fn occupy(&mut self, name: &str, why: OutOfService) {
         self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
         self.rollout.progress.slots.out_of_service.insert(name.to_owned(), why);
     }

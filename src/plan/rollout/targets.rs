@@ -25,7 +25,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             selector,
-            snapshot::{NodeView, Snapshot, Standing, had_no_nodes},
+            snapshot::{NodeClass, NodeView, Snapshot, had_no_nodes},
             time::later,
         },
         node::context::ends_untouched,
@@ -40,9 +40,9 @@ const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// For how long the same nodes have to match an operation that none matched before: a label is put on one
 /// node after the other, as by one `kubectl label` for several, and whoever came first would be all that it
 /// is about.
-const SETTLES: SignedDuration = SignedDuration::from_secs(5);
+const DEBOUNCE: SignedDuration = SignedDuration::from_secs(5);
 /// It begins at the latest this long after the first one matched: labels may come and go for ever.
-const SETTLES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
 /// How many names that no node has are named in a sentence at most.
@@ -77,16 +77,17 @@ pub enum NoTargets {
     /// They are chosen when it is resumed; `matching` nodes match now.
     Paused { matching: usize },
     /// These match since a moment ago, where none did before: others may be about to.
-    Settling { nodes: Vec<String> },
+    JustMatched { nodes: Vec<String> },
 }
 
 impl NoTargets {
     /// Whether it is known that none matches.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } | Self::Settling { .. } => {
-                false
-            }
+            Self::FactsUnread { .. }
+            | Self::Joining { .. }
+            | Self::Paused { .. }
+            | Self::JustMatched { .. } => false,
             Self::NoMatch { .. } | Self::NoneOlder => true,
         }
     }
@@ -145,13 +146,13 @@ impl fmt::Display for NoTargets {
                 })
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
-            Self::Settling { nodes } => write!(
+            Self::JustMatched { nodes } => write!(
                 f,
                 "waiting: {} {} by now: {}; taken when no other has joined for {} s",
                 count(nodes.len()),
                 if nodes.len() == 1 { "matches" } else { "match" },
                 listed(nodes, MAX_NAMES),
-                SETTLES.as_secs()
+                DEBOUNCE.as_secs()
             ),
             Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
             Self::Paused { matching } => write!(f, "{CHOSEN_LATER}; {matching} nodes match now"),
@@ -177,11 +178,11 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     let chosen = matching(snapshot, op);
     if !chosen.is_empty() && had_no_nodes(op) {
         let (same, any) = snapshot.matched_since(op);
-        let until = later(same, SETTLES).min(later(any, SETTLES_WITHIN));
+        let until = later(same, DEBOUNCE).min(later(any, DEBOUNCE_LIMIT));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));
             let nodes = chosen.into_keys().collect();
-            return Planned { value: Targets::Missing(NoTargets::Settling { nodes }), effects };
+            return Planned { value: Targets::Missing(NoTargets::JustMatched { nodes }), effects };
         }
     }
     if !chosen.is_empty() {
@@ -200,7 +201,7 @@ pub fn missed(snapshot: &Snapshot, op: &NodeOp) -> Planned<Option<NoTargets>> {
     choose(snapshot, op).map(|targets| match targets {
         Targets::Missing(NoTargets::NoMatch { .. }) => Some(no_match(op, true)),
         Targets::Missing(why @ (NoTargets::FactsUnread { .. } | NoTargets::Joining { .. })) => Some(why),
-        Targets::Missing(NoTargets::NoneOlder | NoTargets::Paused { .. } | NoTargets::Settling { .. })
+        Targets::Missing(NoTargets::NoneOlder | NoTargets::Paused { .. } | NoTargets::JustMatched { .. })
         | Targets::Chosen(_) => None,
     })
 }
@@ -301,14 +302,14 @@ pub fn order<'a, const N: usize>(
     marks: [Mark; N],
     down: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
-    let members = snapshot.nodes.by_name(Standing::ControlPlane);
-    let is_member = move |name: &String| members.contains_key(name);
+    let labelled = snapshot.nodes.by_name(NodeClass::ControlPlane);
+    let has_label = move |name: &String| labelled.contains_key(name);
     let entry = move |name: &String| {
         targets.get_key_value(name).filter(|(_, entry)| marks.iter().any(|mark| mark.is_on(entry)))
     };
-    let down_first = down.iter().filter(move |name| is_member(name));
-    let others = members.keys().filter(|name| !down.contains(*name));
-    let down_then = down.iter().filter(move |name| !is_member(name));
-    let rest = targets.marked(marks).filter(move |(name, _)| !is_member(name) && !down.contains(*name));
+    let down_first = down.iter().filter(move |name| has_label(name));
+    let others = labelled.keys().filter(|name| !down.contains(*name));
+    let down_then = down.iter().filter(move |name| !has_label(name));
+    let rest = targets.marked(marks).filter(move |(name, _)| !has_label(name) && !down.contains(*name));
     down_first.chain(others).chain(down_then).filter_map(entry).chain(rest)
 }

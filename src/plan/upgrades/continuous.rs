@@ -33,7 +33,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             selector,
-            snapshot::{NodeView, Snapshot, Standing as Class},
+            snapshot::{NodeClass, NodeView, Snapshot},
         },
         upgrades::newest::Newer,
     },
@@ -145,7 +145,9 @@ impl Nodes {
         let selector = upgrade.spec.node_selector.as_ref();
         // Most nodes are as they should be, and there may be thousands.
         let nodes = &snapshot.nodes;
-        let out = [Class::Away, Class::Held].into_iter().flat_map(|class| nodes.by_name(class).keys());
+        let out = [NodeClass::NotReady, NodeClass::Marked]
+            .into_iter()
+            .flat_map(|class| nodes.by_name(class).keys());
         let looked_at: BTreeSet<&String> = nodes.running_another(release).chain(out).collect();
         let lost = lost(status);
         for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {

@@ -64,10 +64,10 @@ impl fmt::Display for Precedence {
 
 /// Upgrades that are newer than one, the newest first.
 #[derive(Debug, Default)]
-pub struct Newer<'a>(Vec<Upgrade<'a>>);
+pub struct Newer<'a>(Vec<NewerUpgrade<'a>>);
 
 #[derive(Debug)]
-struct Upgrade<'a> {
+struct NewerUpgrade<'a> {
     object: &'a NodeOpUpgrade,
     /// The NodeOp of its present run.
     child: Option<&'a NodeOp>,
@@ -108,7 +108,7 @@ impl<'a> Newer<'a> {
             other.metadata.deletion_timestamp.is_none() && age(&other.metadata) > age(&upgrade.metadata)
         };
         let others = snapshot.upgrades.values().map(AsRef::as_ref).filter(is_newer);
-        let all = others.map(|object| Upgrade {
+        let all = others.map(|object| NewerUpgrade {
             object,
             child: child(snapshot, object),
             takes: Takes::of(snapshot, object),
@@ -143,12 +143,12 @@ fn child<'a>(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Option<&'a Node
 impl Takes {
     fn of(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> Self {
         let status = upgrade.status.as_ref();
-        let settled =
+        let is_observed =
             |status: &NodeOpUpgradeStatus| status.observed_generation == upgrade.metadata.generation;
         let over = |status: &NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
         if upgrade.spec.not_after.as_ref().is_some_and(|time| time.0 <= snapshot.now) {
             Self::No
-        } else if !status.is_some_and(|status| over(status) && settled(status)) {
+        } else if !status.is_some_and(|status| over(status) && is_observed(status)) {
             Self::InThisRun
         } else if upgrade.spec.is_continuous() {
             Self::InRounds
@@ -158,7 +158,7 @@ impl Takes {
     }
 }
 
-impl<'a> Upgrade<'a> {
+impl<'a> NewerUpgrade<'a> {
     fn on(&self, node: &NodeView) -> Option<Precedence> {
         let meta = &self.object.metadata;
         let key = || (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());

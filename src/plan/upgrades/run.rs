@@ -28,13 +28,13 @@ use crate::{
             content, continuous,
             follow::{copy, follow, supersede},
             history, older,
-            status::{base, say, settle},
+            status::{base, say, write_finished},
         },
     },
 };
 
 /// An upgrade that is being planned.
-struct Upgrade<'a> {
+struct UpgradePlanner<'a> {
     snapshot: &'a Snapshot,
     key: &'a Key,
     object: &'a Arc<NodeOpUpgrade>,
@@ -60,7 +60,7 @@ pub fn plan_upgrade(
         return Effects::default();
     }
     let asked = run::hash(&child::spec(&object.spec));
-    let mut upgrade = Upgrade { snapshot, key, object, status: base(object), asked };
+    let mut upgrade = UpgradePlanner { snapshot, key, object, status: base(object), asked };
     // What the Go operator says of an upgrade it has copied, and its NodeOp says it first.
     let older = upgrade.older().filter(|_| observed.is_none());
     let over = older.as_ref().map_or(said, |child| older::has_ended(child));
@@ -95,7 +95,7 @@ pub fn plan_upgrade(
     }
 }
 
-impl Upgrade<'_> {
+impl UpgradePlanner<'_> {
     /// Whether the run that is announced or recorded is the one that the spec asks for.
     fn is_asked_for(&self) -> bool {
         self.status.run.as_ref() == Some(&self.asked)
@@ -118,7 +118,7 @@ impl Upgrade<'_> {
     /// The run that is asked for is over.
     fn over(mut self) -> Effects {
         if !self.object.spec.is_continuous() {
-            return settle(self.snapshot, self.object, self.status);
+            return write_finished(self.snapshot, self.object, self.status);
         }
         let child = self.child();
         self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
@@ -129,7 +129,7 @@ impl Upgrade<'_> {
         }
         let expires = self.object.spec.not_after.as_ref().filter(|time| time.0 > self.snapshot.now);
         effects.add(expires.map(|time| Effects::wake_at(time.0)).unwrap_or_default());
-        effects.add(settle(self.snapshot, self.object, self.status));
+        effects.add(write_finished(self.snapshot, self.object, self.status));
         effects
     }
 

@@ -46,7 +46,11 @@ pub fn say(
 }
 
 /// An upgrade that is over, and of whose spec nothing was changed by which it would run again.
-pub fn settle(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
+pub fn write_finished(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    mut status: NodeOpUpgradeStatus,
+) -> Effects {
     // The Go operator wrote none.
     complete_conditions(snapshot, &mut status);
     let generation = status.observed_generation;
@@ -66,10 +70,10 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
     if let Some(at) = DETAILS_EVERY.waits(last, snapshot.now).filter(|_| !urgent) {
         return Effects::wake_at(at);
     }
-    let settled =
+    let was_over =
         old.is_some_and(|old| old.phase == status.phase) && status.phase.is_some_and(UpgradePhase::is_final);
     // When it was over is what the stamp says of one that is over.
-    if !settled {
+    if !was_over {
         status.last_updated = Some(Time(snapshot.now));
     }
     let before = old.map_or((None, [].as_slice()), |old| (old.phase, old.conditions.as_slice()));

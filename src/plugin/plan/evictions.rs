@@ -23,7 +23,7 @@ use crate::{
     },
     observe::view,
     plan::{
-        model::{intent::Drain, snapshot::NodePod},
+        model::{intent::DrainIntent, snapshot::NodePod},
         node::drain::{EvictionDecision, decide},
     },
 };
@@ -79,7 +79,7 @@ impl Rehearsal {
     }
 
     /// Tries the drain of a node.
-    pub async fn node(&mut self, node: &str, options: &Drain) -> Result<DrainPreview> {
+    pub async fn node(&mut self, node: &str, options: &DrainIntent) -> Result<DrainPreview> {
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let pods = match Api::<Pod>::all(self.client.clone()).list(&on_node).await {
             Err(error) if failure::is_forbidden(&error) => {

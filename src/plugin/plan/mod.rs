@@ -258,7 +258,7 @@ async fn control_plane_pods(
     snapshot: &Snapshot,
     notes: &mut Vec<String>,
 ) -> BTreeMap<Question, Answer> {
-    let control_planes = snapshot.nodes.values().filter(|node| node.control_plane());
+    let control_planes = snapshot.nodes.values().filter(|node| node.has_control_plane_label());
     let names: Vec<String> = control_planes.map(|node| node.name.clone()).collect();
     if names.len() < 2 {
         return BTreeMap::new();

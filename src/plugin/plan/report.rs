@@ -67,7 +67,8 @@ fn nodes(plan: &Plan, output: &OutputArgs, screen: &Screen, now: Timestamp) -> R
     let most = if output.is_wide() { usize::MAX } else { MOST };
     let shown: Vec<&Row> = rows.iter().take(most).collect();
     let node = |row: &Row| plan.nodes.get(&row.node);
-    let role = |row: &Row| node(row).filter(|node| node.control_plane()).map_or("", |_| "control plane");
+    let role =
+        |row: &Row| node(row).filter(|node| node.has_control_plane_label()).map_or("", |_| "control plane");
     let release =
         |node: &NodeView| node.annotations.get(names::RELEASE).filter(|text| !text.is_empty()).cloned();
     let mut table = Table::new(&["TURN", "NODE"]);

@@ -179,10 +179,10 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             .collect(),
         ops: ops.into(),
         upgrades: read(&objects["upgrades"], |up: &NodeOpUpgrade| &up.metadata, Clone::clone).into(),
-        facts: pods("facts").into(),
+        facts_pods: pods("facts").into(),
         jobs: read(&objects["jobs"], |job: &Job| &job.metadata, view::job).into(),
         pods: pods("pods").into(),
-        residents: [(
+        drained_pods: [(
             "n1".to_owned(),
             read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect(),
         )]

@@ -210,7 +210,7 @@ impl Cluster {
     }
 
     /// Goes on until nothing is written any more.
-    fn settle(&mut self) -> Plan {
+    fn until_stable(&mut self) -> Plan {
         for _ in 0..20 {
             let out = self.step();
             let writes = |action: &Action| {

@@ -38,7 +38,7 @@ fn where_the_distribution_says_whether_etcd_votes_that_counts() {
         cluster.node(name, |node| (node.etcd_votes, node.etcd_said) = (Some(false), said.into()));
     });
     cluster.op("op", json!({}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         cluster.says("op", "c1"),
         format!("waiting: etcd of control-plane node c2 is not a healthy voting member: {said}")
@@ -50,7 +50,7 @@ fn where_the_distribution_says_whether_etcd_votes_that_counts() {
     );
     assert_eq!(condition(&cluster.status("op").conditions, "Progressing"), "True/Waiting");
     cluster.node("c2", |node| node.etcd_votes = Some(true));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -62,11 +62,11 @@ fn where_it_says_so_and_runs_it_in_static_pods_both_count() {
     ["c1", "c2"].iter().for_each(|name| cluster.node(name, |node| node.etcd_votes = Some(true)));
     cluster.answers.insert(pods("c2"), Answer::NotReady(vec!["kube-apiserver-c2".into()]));
     cluster.op("op", json!({}));
-    cluster.settle();
+    cluster.until_stable();
     let told = "waiting: pod kube-system/kube-apiserver-c2 of control-plane node c2 is not Ready";
     assert_eq!(cluster.says("op", "c1"), told);
     cluster.answers.insert(pods("c2"), Answer::Found);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -75,7 +75,7 @@ fn where_it_runs_in_static_pods_they_must_be_ready() {
     let mut cluster = two();
     cluster.answers.insert(pods("c2"), Answer::NotReady(vec!["etcd-c2".into()]));
     cluster.op("op", json!({}));
-    let out = cluster.settle();
+    let out = cluster.until_stable();
     assert_eq!(
         cluster.says("op", "c1"),
         "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready"
@@ -86,7 +86,7 @@ fn where_it_runs_in_static_pods_they_must_be_ready() {
         "no watch tells"
     );
     cluster.answers.insert(pods("c2"), Answer::Found);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -111,7 +111,7 @@ fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
             cluster.says("op", "c1")
         );
         cluster.wait(8);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running("op"), ["c1"], "{told}");
     }
 }
@@ -134,7 +134,7 @@ fn where_nobody_tells_the_others_must_have_been_ready_for_a_minute() {
     cluster.step();
     assert_eq!(cluster.running("op"), [""; 0]);
     cluster.wait(1);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -149,7 +149,7 @@ fn a_new_leader_counts_the_minute_anew() {
     cluster.step();
     assert!(cluster.says("op", "c1").ends_with("60 s are waited for"), "{}", cluster.says("op", "c1"));
     cluster.wait(60);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -159,7 +159,7 @@ fn a_node_that_is_not_ready_is_named_and_workers_wait_behind() {
     ["c1", "c2"].iter().for_each(|name| cluster.control_plane(name));
     cluster.node("c2", |node| node.ready = false);
     cluster.op("op", json!({"concurrency": 0}));
-    cluster.settle();
+    cluster.until_stable();
     assert!(
         cluster.message("op").starts_with("waiting: control-plane node c2 is not Ready"),
         "{}",
@@ -168,7 +168,7 @@ fn a_node_that_is_not_ready_is_named_and_workers_wait_behind() {
     assert_eq!(cluster.says("op", "w1"), "waiting for its turn, after c1");
     // What neither cordons nor reboots takes nobody away.
     cluster.op("look", json!({"cordon": false, "concurrency": 0}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("look"), ["c1", "w1"]);
 }
 
@@ -177,7 +177,7 @@ fn a_member_of_etcd_alone_counts() {
     let mut cluster = Cluster::new(&["e1", "e2", "e3"]);
     ["e1", "e2", "e3"].iter().for_each(|name| cluster.label(name, "node-role.kubernetes.io/etcd", "true"));
     cluster.op("op", json!({"concurrency": 0}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["e1"]);
     assert!(cluster.says("op", "e2").contains("control-plane nodes go one at a time, and e1 is in progress"));
 }
@@ -188,7 +188,7 @@ fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
     for another in [false, true] {
         let mut cluster = two();
         cluster.op("op", json!({"rebootOnSuccess": true, "concurrency": 2}));
-        cluster.settle();
+        cluster.until_stable();
         let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "c1-uid", "jobUid": "ju", "boot": "b1", "machineId": "m1",
             "controlPlane": true, "rebootStatus": "pending", "deadline": format!("{:.0}", at(900))});
         cluster.entry("op", "c1", entry, true);
@@ -197,7 +197,7 @@ fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
         if another {
             cluster.op("other", json!({}));
         }
-        cluster.settle();
+        cluster.until_stable();
         let (op, said) = if another {
             ("other", "NodeOp ns/op, which has control-plane node c1")
         } else {
@@ -205,7 +205,7 @@ fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
         };
         assert!(cluster.says(op, "c2").contains(said), "{}", cluster.says(op, "c2"));
         cluster.wait(1000);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running(op), ["c2"], "c1 is given up by then");
     }
 }
@@ -217,7 +217,7 @@ fn a_member_whose_node_object_is_made_again_must_have_been_ready_for_a_minute() 
     let c2 = Arc::clone(&cluster.s.nodes["c2"]);
     cluster.s.nodes.remove("c2");
     cluster.op("op", json!({}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     assert!(
         cluster.says("op", "c1").contains("the Node of control-plane node c2 was deleted at "),
@@ -229,15 +229,15 @@ fn a_member_whose_node_object_is_made_again_must_have_been_ready_for_a_minute() 
     let labels = std::mem::take(&mut again.labels);
     cluster.s.nodes.insert("c2".into(), again.into());
     cluster.read_facts("c2");
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0], "its labels come later");
     cluster.node("c2", |node| node.labels = labels.clone());
     cluster.wait(40);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     assert!(cluster.says("op", "c1").ends_with("60 s are waited for"), "{}", cluster.says("op", "c1"));
     cluster.wait(20);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
 
@@ -249,7 +249,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
     for made in [false, true] {
         let mut cluster = two();
         cluster.op("op", json!({}));
-        let out = cluster.settle();
+        let out = cluster.until_stable();
         assert!(makes(&out), "c2 is well: {out:?}");
         if made {
             let name = cluster.status("op").node_statuses["c1"].job_name.clone().unwrap();
@@ -270,19 +270,19 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
                 settled_in: None,
             };
             cluster.s.jobs.insert(("ns".into(), name), Arc::new(job));
-            assert!(lets_go(&cluster.settle()), "c2 is well");
+            assert!(lets_go(&cluster.until_stable()), "c2 is well");
         }
         cluster.node("c2", |node| node.ready = false);
-        let out = cluster.settle();
+        let out = cluster.until_stable();
         assert!(!makes(&out) && !lets_go(&out), "{out:?}");
         let said = "waiting: control-plane node c2 is not Ready, and a second one must not go away";
         assert!(cluster.says("op", "c1").starts_with(said), "{}", cluster.says("op", "c1"));
         cluster.node("c2", |node| node.ready = true);
         cluster.wait(30);
-        let out = cluster.settle();
+        let out = cluster.until_stable();
         assert!(!makes(&out) && !lets_go(&out), "Ready is not yet a member that votes: {out:?}");
         cluster.wait(60);
-        let out = cluster.settle();
+        let out = cluster.until_stable();
         assert!(makes(&out) || lets_go(&out), "{out:?}");
         // Those that are under way beside it, as the limit allows, are away because they are to be.
         cluster.s.settings.control_plane_concurrency = 2;

@@ -34,10 +34,10 @@ fn one_failed(spec: Value, cordoned: bool) -> Cluster {
 #[test]
 fn with_one_slot_a_bad_image_takes_one_node() {
     let mut cluster = one_failed(json!({}), true);
-    cluster.settle();
+    cluster.until_stable();
     cluster.wait(86_400);
     cluster.another_leader();
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     let status = cluster.status("op");
     assert_eq!(status.phase, Some(Phase::Running));
@@ -51,11 +51,11 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
     cluster.wait(60);
     cluster.node("n1", |node| node.unschedulable = false);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["n2"]);
     assert_eq!(condition(&cluster.status("op").conditions, "Stalled"), "");
     cluster.node("n1", |node| node.unschedulable = true);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         cluster.status("op").node_statuses["n1"].holds_slot,
         None,
@@ -92,10 +92,10 @@ fn what_frees_the_slot_of_a_failed_node() {
             "uncordonOnFailure, and it is not Ready" => cluster.node("n1", |node| node.ready = false),
             _ => {}
         }
-        cluster.settle();
+        cluster.until_stable();
         if what == "deleted" {
             cluster.s.nodes.remove("n1");
-            cluster.settle();
+            cluster.until_stable();
         }
         assert_eq!(cluster.running("op"), taken, "{what}: {}", cluster.message("op"));
     }
@@ -116,7 +116,7 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     {
         let mut cluster = done(ago);
         cluster.node("n1", |node| node.ready = is_ready);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running("op"), taken, "{ago} {is_ready}: {}", cluster.message("op"));
     }
     // It is not given back yet, and goes down meanwhile.
@@ -126,25 +126,25 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
         nodes.update("n1", |entry| entry.node_uid = Some("n1-uid".into()));
     });
     cluster.node("n1", |node| node.ready = false);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     let why = "waiting: node n1 was done, and is not Ready since";
     assert_eq!(cluster.says("op", "n2"), why);
     // However long it takes, and whoever leads.
     cluster.wait(86_400);
     cluster.another_leader();
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     cluster.node("n1", |node| node.ready = true);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0], "it may go down again");
     cluster.wait(60);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["n2"]);
     // Later it is none of the operation's doing.
     cluster.wait(86_400);
     cluster.node("n1", |node| node.ready = false);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
@@ -154,20 +154,20 @@ fn the_slot_of_a_node_that_was_away_is_free_once_it_has_been_ready_for_a_while()
     for (min_ready, waits) in [(0, 60), (10, 60), (120, 120)] {
         let mut cluster = one_failed(json!({"uncordonOnFailure": true, "minReadySeconds": min_ready}), true);
         cluster.node("n1", |node| node.ready = false);
-        cluster.settle();
+        cluster.until_stable();
         for is_back in [false, false, true] {
             cluster.node("n1", |node| node.ready = true);
             let until = cluster.later(waits);
-            let out = cluster.settle();
+            let out = cluster.until_stable();
             assert_eq!(out.wake_at, Some(until), "{min_ready}");
             let why = format!("waiting: node n1 is Ready since {:.0} only; ", cluster.s.now);
             assert_eq!(cluster.says("op", "n2")[..41], why[..41], "{}", cluster.says("op", "n2"));
             cluster.s.now = until - SignedDuration::from_secs(1);
-            cluster.settle();
+            cluster.until_stable();
             assert_eq!(cluster.running("op"), [""; 0], "{min_ready}");
             cluster.s.now = until;
             cluster.node("n1", |node| node.ready = is_back);
-            cluster.settle();
+            cluster.until_stable();
             assert_eq!(cluster.running("op").is_empty(), !is_back, "{min_ready}: {}", cluster.message("op"));
         }
     }
@@ -182,7 +182,7 @@ fn a_node_that_goes_down_soon_after_it_failed_holds_its_slot_if_its_reboot_may_h
             json!({"phase": "Failed", "jobName": "j", "rebootStatus": reboot, "lastUpdated": Time(at(-1))});
         cluster.entry("op", "n1", entry, true);
         cluster.node("n1", |node| (node.claimed_by, node.ready) = (None, false));
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running("op"), taken, "{reboot}: {}", cluster.message("op"));
     }
 }
@@ -241,34 +241,34 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
         ("", true, json!({}), vec!["n1"]),
     ] {
         let mut cluster = next_run(upgrade, is_gone, spec);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running("next"), taken, "{upgrade} {is_gone}: {}", cluster.message("next"));
     }
     // It cannot be taken: the others wait until it is well.
     let mut cluster = next_run("up-uid", false, json!({}));
     cluster.node("n3", |node| node.ready = false);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("next"), [""; 0]);
     let why = "waiting: node n3 failed in an earlier run (before) and is still cordoned; kubectl uncordon n3 when it is well";
     assert_eq!(cluster.says("next", "n1"), why);
     assert!(cluster.message("next").starts_with(why), "{}", cluster.message("next"));
     cluster.node("n3", |node| (node.unschedulable, node.ready) = (false, true));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("next"), ["n1"]);
     // Control-plane nodes go first all the same, as releases must.
     let mut cluster = next_run("up-uid", false, json!({}));
     cluster.control_plane("n1");
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!((cluster.running("next"), cluster.says("next", "n1").as_str()), (vec![], why));
     // One that another upgrade left does not keep them waiting, and holds its slot once they are done.
     let mut cluster = next_run("other", false, json!({}));
     cluster.control_plane("n1");
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("next"), ["n1"]);
     // A control-plane node that is down is no reason not to take it.
     let mut cluster = next_run("up-uid", false, json!({"concurrency": 0}));
     ["n1", "n2", "n3"].iter().for_each(|name| cluster.control_plane(name));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("next"), ["n3"], "{}", cluster.message("next"));
 }
 
@@ -291,12 +291,12 @@ fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_unti
             let done = done.map(|ago| format!("@{:.0}", at(-ago))).unwrap_or_default();
             node.annotations.insert(names::ATTEMPTED.into(), format!("other/1{done}"));
         });
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.running("next"), taken, "{done:?} {down:?}: {}", cluster.message("next"));
         if taken.is_empty() {
             assert_eq!(cluster.says("next", "n1"), "waiting: node n3 was done, and is not Ready since");
             cluster.node("n3", |node| node.ready = true);
-            cluster.settle();
+            cluster.until_stable();
             assert_eq!(cluster.running("next"), ["n1"]);
         }
     }
@@ -306,7 +306,7 @@ fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_unti
 #[test]
 fn a_view_that_is_older_than_our_claim_frees_no_slot() {
     let mut cluster = one_failed(json!({}), true);
-    cluster.settle();
+    cluster.until_stable();
     cluster.node("n1", |node| (node.unschedulable, node.cordoned_by) = (false, None));
     let out = kairos_operator::plan::plan(&cluster.s);
     let asks = out.questions.iter().any(|question| question.to_string() == "reading node n1");
@@ -320,7 +320,7 @@ fn a_view_that_is_older_than_our_claim_frees_no_slot() {
 fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
     let mut cluster = one_failed(json!({"concurrency": 0}), true);
     ["n1", "n2"].iter().for_each(|name| cluster.control_plane(name));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
     assert!(
         cluster.says("op", "n2").contains("n1 failed and is still cordoned"),
@@ -330,7 +330,7 @@ fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
     // Another operation may take it, to repair it; the cordon keeps the mark of the one that failed until the
     // repair has succeeded.
     cluster.op("repair", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("repair"), ["n1"]);
     let kept =
         |cluster: &Cluster| cluster.s.nodes["n1"].kept_cordon.as_ref().map(|kept| kept.by.name.clone());
@@ -341,7 +341,7 @@ fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
 #[test]
 fn under_stop_on_failure_it_ends_with_the_first_failure() {
     let mut cluster = one_failed(json!({"stopOnFailure": true}), true);
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("op");
     assert_eq!(status.phase, Some(Phase::Failed));
     assert_eq!(
@@ -382,7 +382,7 @@ fn a_canary_that_proves_nothing_has_not_passed() {
                 nodes.update("n1", |entry| entry.job_name = job.map(str::to_owned));
             });
         }
-        cluster.settle();
+        cluster.until_stable();
         let status = cluster.status("op");
         assert_eq!(status.phase == Some(Phase::Failed), stops, "{stop} {verified} {job:?}: {status:?}");
         if stops {

@@ -15,7 +15,7 @@ fn a_label_of_ours_is_not_looked_for_before_it_may_be_there() {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     ["n1", "n2", "n3"].iter().for_each(|name| cluster.forget_facts(name));
     cluster.upgrade(json!({"image": "kairos:v2", "concurrency": 1, "nodeSelector": managed()}));
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("up");
     assert_eq!((status.phase, cluster.targets("up").len()), (Some(Phase::Pending), 0));
     assert_eq!(status.message.as_deref(), Some("waiting: the facts of 3 nodes are being read: n1, n2, n3"));
@@ -23,7 +23,7 @@ fn a_label_of_ours_is_not_looked_for_before_it_may_be_there() {
     cluster.read_facts("n1");
     cluster.label("n1", names::MANAGED, "true");
     cluster.read_facts("n3");
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         cluster.message("up"),
         "waiting: the facts of 1 node are being read: n2",
@@ -33,7 +33,7 @@ fn a_label_of_ours_is_not_looked_for_before_it_may_be_there() {
     assert!(cluster.upgrade_status().message.unwrap().contains("being read: n2"));
     cluster.read_facts("n2");
     cluster.label("n2", names::MANAGED, "true");
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.targets("up"), ["n1", "n2"]);
     assert!(!cluster.events.iter().any(|(_, reason)| *reason == "NoNodes"), "{:?}", cluster.events);
 }
@@ -92,14 +92,14 @@ fn a_node_that_joins_is_waited_for_but_not_for_ever() {
     cluster.forget_facts("n2");
     cluster.node("n2", |node| node.ready = false);
     cluster.op("op", json!({"nodeSelector": managed()}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.message("op"), "waiting: 1 node is not Ready yet, and what they run is not known: n2");
     let mut patient = Cluster { s: cluster.s.clone(), seen: cluster.seen.clone(), ..Cluster::new(&[]) };
     patient.wait(300);
-    patient.settle();
+    patient.until_stable();
     assert_eq!(patient.targets("op"), ["n1"]);
     cluster.node("n2", |node| node.ready = true);
-    cluster.settle();
+    cluster.until_stable();
     assert!(cluster.message("op").contains("being read: n2"));
     // One that had told what it runs, and is away, is known by what it said last.
     let mut known = Cluster::new(&["n1", "n2"]);
@@ -118,14 +118,14 @@ fn a_node_whose_kubelet_tells_no_boot_is_waited_for_but_not_for_ever() {
     cluster.forget_facts("n2");
     cluster.node("n2", |node| node.boot_id = String::new());
     cluster.op("op", json!({"nodeSelector": managed()}));
-    cluster.settle();
+    cluster.until_stable();
     let told = "waiting: what 1 node runs is not known, its kubelet reports no boot id: n2";
     assert_eq!(cluster.message("op"), told);
     cluster.wait(280);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.message("op"), told);
     cluster.wait(20);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.targets("op"), ["n1"]);
 }
 
@@ -149,10 +149,10 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         let mut cluster = Cluster::new(&["n1", "n2"]);
         cluster.label("n1", "kubernetes.io/hostname", "host-1");
         cluster.upgrade(json!({"image": "kairos:v2", "concurrency": 1, "nodeSelector": selector}));
-        cluster.settle();
+        cluster.until_stable();
         for _ in 0..3 {
             cluster.wait(3600);
-            cluster.settle();
+            cluster.until_stable();
         }
         let (op, up) = (cluster.status("up"), cluster.upgrade_status());
         assert_eq!((op.phase, up.phase), (Some(Phase::Pending), Some(UpgradePhase::Pending)), "{described}");
@@ -192,7 +192,7 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         cluster.step();
         assert_eq!(cluster.targets("up"), ["n2"], "{described}");
         cluster.label("n1", label, value);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.targets("up"), ["n2"], "targets are chosen once: {described}");
         assert_eq!(upgrade_of(&cluster.s).status.as_ref().unwrap().counts.as_ref().unwrap().total, 1);
     }
@@ -203,7 +203,7 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
 fn nodes_that_match_one_after_the_other_are_taken_together_where_none_matched_before() {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     cluster.op("op", json!({"nodeSelector": {"matchLabels": {"tier": "canary"}}}));
-    cluster.settle();
+    cluster.until_stable();
     for (node, said) in [
         ("n1", "waiting: 1 node matches by now: n1; taken when no other has joined for 5 s"),
         ("n2", "waiting: 2 nodes match by now: n1, n2; taken when no other has joined for 5 s"),
@@ -237,14 +237,14 @@ fn nodes_that_match_one_after_the_other_are_taken_together_where_none_matched_be
 fn a_name_that_no_node_has_is_told_at_once_and_to_the_end() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("op", json!({"nodeNames": ["n1", "n22"]}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.targets("op"), ["n1"]);
     let said = "; not included, since no node of this name matched when the operation began: n22 (nodeNames)";
     assert!(cluster.message("op").ends_with(said), "{}", cluster.message("op"));
     assert_eq!(cluster.events.iter().filter(|(_, reason)| *reason == "NoSuchNode").count(), 1);
     cluster.join("n22");
     cluster.entry("op", "n1", json!({"phase": "Completed", "message": "Job completed successfully"}), true);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         (cluster.status("op").phase, cluster.message("op")),
         (Some(Phase::Completed), format!("1 node completed{said}"))
@@ -264,7 +264,7 @@ fn a_name_that_no_node_has_is_told_at_once_and_to_the_end() {
     ] {
         let mut cluster = Cluster::new(&["n1"]);
         cluster.op("op", spec);
-        cluster.settle();
+        cluster.until_stable();
         assert_eq!(cluster.message("op"), said);
     }
 }
@@ -274,13 +274,13 @@ fn a_name_that_no_node_has_is_told_at_once_and_to_the_end() {
 fn that_no_node_matches_is_one_event_however_often_nodes_boot() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.op("op", json!({"nodeSelector": managed()}));
-    cluster.settle();
+    cluster.until_stable();
     for boot in ["b2", "b3"] {
         cluster.node("n1", |node| node.boot_id = boot.into());
-        cluster.settle();
+        cluster.until_stable();
         assert!(cluster.message("op").contains("being read: n1"));
         cluster.read_facts("n1");
-        cluster.settle();
+        cluster.until_stable();
         assert!(cluster.message("op").contains("kairos.io/managed=true"));
     }
     assert_eq!(cluster.events, [("op".to_owned(), "NoNodes")]);
@@ -300,10 +300,10 @@ fn that_no_node_matches_is_one_event_however_often_nodes_boot() {
 fn a_run_whose_nodes_somebody_removed_from_its_status_has_not_succeeded() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.op("op", json!({}));
-    cluster.settle();
+    cluster.until_stable();
     cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses = Default::default());
     assert_eq!(cluster.status("op").phase, Some(Phase::Running));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         (cluster.status("op").phase, cluster.targets("op").len()),
         (Some(Phase::Failed), 0),

@@ -20,7 +20,7 @@ use super::{Cluster, at, condition, key};
 fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("op", json!({"paused": true, "preflight": {"command": ["true"]}}));
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("op");
     assert_eq!((status.phase, cluster.targets("op").len()), (Some(Phase::Pending), 0));
     let said = "paused: its nodes are chosen when spec.paused is false; 2 nodes match now";
@@ -37,12 +37,12 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
     cluster.step();
     assert_eq!(cluster.targets("op"), ["n1", "n2", "n3"], "what joined meanwhile is one of its nodes");
     cluster.edit("op", |op| op.spec.paused = Some(true));
-    cluster.settle();
+    cluster.until_stable();
     let waits = ["n1", "n2", "n3"].map(|node| cluster.says("op", node));
     assert_eq!(waits, ["waiting: paused (spec.paused)"; 3], "none is looked at");
     assert!(cluster.message("op").starts_with("paused: nothing new is started"), "{}", cluster.message("op"));
     cluster.edit("op", |op| op.spec.paused = Some(false));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.status("op").node_statuses["n1"].phase, Phase::Preflight);
 }
 
@@ -50,10 +50,10 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
 fn nodes_that_are_worked_on_go_on_while_it_is_paused() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("op", json!({}));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["n1"]);
     cluster.edit("op", |op| op.spec.paused = Some(true));
-    let out = cluster.settle();
+    let out = cluster.until_stable();
     assert!(
         out.actions.iter().any(|action| matches!(action, Action::CreateJob { node, .. } if node == "n1")),
         "{:?}",
@@ -73,13 +73,13 @@ fn nodes_that_are_worked_on_go_on_while_it_is_paused() {
         json!({"phase": "Completed", "message": "Job completed successfully", "nodeUid": "n1-uid"}),
         true,
     );
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(
         (cluster.running("op").len(), cluster.says("op", "n2")),
         (0, "waiting: paused (spec.paused)".into())
     );
     cluster.edit("op", |op| op.spec.paused = None);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.running("op"), ["n2"]);
 }
 
@@ -87,9 +87,9 @@ fn nodes_that_are_worked_on_go_on_while_it_is_paused() {
 fn an_operation_that_waits_behind_another_is_pending_and_says_for_which() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("first", json!({"concurrency": 0}));
-    cluster.settle();
+    cluster.until_stable();
     cluster.op("second", json!({"cordon": false}));
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("second");
     assert_eq!((status.phase, cluster.status("first").phase), (Some(Phase::Pending), Some(Phase::Running)));
     assert_eq!(cluster.says("second", "n1"), "waiting for NodeOp ns/first, which has claimed the node");
@@ -124,7 +124,7 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
     for phase in ["Completed", "Failed"] {
         let mut cluster = Cluster::new(&["n1", "n2"]);
         cluster.op("op", json!({}));
-        cluster.settle();
+        cluster.until_stable();
         cluster.entry("op", "n1", json!({"phase": phase, "message": "as it was", "nodeUid": "n1-uid"}), true);
         let job = cluster.status("op").node_statuses["n1"].job_name.clone().unwrap();
         let pod = PodView {
@@ -144,7 +144,7 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
             containers: vec![],
         };
         cluster.s.pods.insert(key("slow"), Arc::new(pod));
-        cluster.settle();
+        cluster.until_stable();
         let said = "node n1 is not released yet: waiting for pod ns/slow to end";
         assert!(cluster.why("op", "n1").starts_with(said), "{:?}", cluster.waiting);
         assert!(cluster.message("op").starts_with(said), "{}", cluster.message("op"));
@@ -159,7 +159,7 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
 fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("op", json!({"preflight": {"command": ["true"]}}));
-    cluster.settle();
+    cluster.until_stable();
     cluster.entry(
         "op",
         "n1",
@@ -191,12 +191,12 @@ fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
     // It is gone, and may be back before the other one is done; confirmed to be gone after that, it needs
     // nothing.
     cluster.s.nodes.remove("n1");
-    cluster.settle();
+    cluster.until_stable();
     let entry = cluster.status("op").node_statuses["n1"].clone();
     assert_eq!(entry.phase, Phase::Pending);
     assert!(entry.message.unwrap().starts_with("waiting: the Node object is gone;"));
     cluster.entry("op", "n2", json!({"phase": "Completed"}), false);
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.status("op").node_statuses["n1"].phase, Phase::Completed);
 }
 
@@ -206,13 +206,13 @@ fn an_upgrade_that_touched_nothing_is_not_verified() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.upgrade(upgrade);
     // Looked at before anything is made for it.
-    cluster.settle();
+    cluster.until_stable();
     let me = OpRef::of(&cluster.s.ops[&key("up")]);
     cluster.entry("up", "n1", json!({"phase": "Pending"}), false);
     cluster
         .answers
         .insert(Question::Admission(me, "n1".into()), Answer::Refused("violates PodSecurity".into()));
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("up");
     assert_eq!(
         (status.phase, condition(&status.conditions, "Verified")),
@@ -237,9 +237,9 @@ fn an_upgrade_that_touched_nothing_is_not_verified() {
 fn a_recovery_image_that_was_written_is_not_one_that_booted() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.upgrade(json!({"image": "kairos:v2", "upgradeActive": false, "upgradeRecovery": true}));
-    cluster.settle();
+    cluster.until_stable();
     cluster.entry("up", "n1", json!({"phase": "Completed", "rebootStatus": "not-requested"}), true);
-    cluster.settle();
+    cluster.until_stable();
     let status = cluster.status("up");
     assert_eq!(
         (status.phase, condition(&status.conditions, "Verified")),
@@ -256,12 +256,12 @@ fn a_recovery_image_is_proved_by_the_record_of_every_node_that_got_it() {
     let said = |second: Value| {
         let mut cluster = Cluster::new(&["n1", "n2"]);
         cluster.upgrade(json!({"image": "kairos:v2", "upgradeActive": false, "upgradeRecovery": true}));
-        cluster.settle();
+        cluster.until_stable();
         let done =
             json!({"phase": "Completed", "rebootStatus": "not-requested", "jobName": "j", "verified": true});
         cluster.entry("up", "n1", done, true);
         cluster.entry("up", "n2", second, false);
-        cluster.settle();
+        cluster.until_stable();
         condition(&cluster.status("up").conditions, "Verified")
     };
     let node = |more: Value| {
@@ -285,8 +285,8 @@ fn an_upgrade_whose_name_is_taken_says_so_in_an_event_once() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.op("up", json!({}));
     cluster.upgrade(json!({"image": "kairos:v2"}));
-    cluster.settle();
-    cluster.settle();
+    cluster.until_stable();
+    cluster.until_stable();
     let up = cluster.upgrade_status();
     assert_eq!(
         (up.phase, condition(&up.conditions, "Progressing")),
@@ -305,7 +305,7 @@ fn every_condition_says_which_generation_it_follows() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.label("n1", names::HOLD, "true");
     cluster.upgrade(json!({"image": "kairos:v2"}));
-    cluster.settle();
+    cluster.until_stable();
     let follows = |cluster: &Cluster, generation: i64| {
         let (op, up) = (cluster.status("up"), cluster.upgrade_status());
         let all = op.conditions.iter().chain(&up.conditions).map(|condition| condition.observed_generation);
@@ -318,9 +318,9 @@ fn every_condition_says_which_generation_it_follows() {
     follows(&cluster, 1);
     cluster.edit("up", |op| op.metadata.generation = Some(2));
     Arc::make_mut(cluster.s.upgrades.get_mut(&key("up")).unwrap()).metadata.generation = Some(2);
-    cluster.settle();
+    cluster.until_stable();
     follows(&cluster, 2);
     cluster.edit("up", |op| op.metadata.deletion_timestamp = Some(Time(at(0))));
-    cluster.settle();
+    cluster.until_stable();
     assert_eq!(cluster.status("up").phase, Some(Phase::Failed));
 }

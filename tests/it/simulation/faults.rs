@@ -75,7 +75,8 @@ impl World {
 
     /// Another machine joins under the name of one that is gone.
     fn replace_node(&mut self, node: &str) {
-        let control_plane = self.nodes.get(&node_key(node)).is_some_and(|node| node.control_plane());
+        let control_plane =
+            self.nodes.get(&node_key(node)).is_some_and(|node| node.has_control_plane_label());
         self.delete_node(node);
         self.note(format!("fault: another machine joins as {node}"));
         self.add_node(node, control_plane);

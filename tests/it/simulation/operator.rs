@@ -175,8 +175,8 @@ impl Operator {
         self.questions = plan.questions.clone();
         self.queue = plan.actions.iter().cloned().collect();
         let newest = world.homes.newest();
-        self.listed.retain(|node, _| plan.drains.contains(node));
-        for node in &plan.drains {
+        self.listed.retain(|node, _| plan.watched_nodes.contains(node));
+        for node in &plan.watched_nodes {
             self.listed.entry(node.clone()).or_insert(newest);
         }
         Some(plan)
@@ -196,7 +196,7 @@ impl Operator {
         let ops = self.overlay(world);
         let nodes = world.nodes.at(self.seen.nodes);
         let homes = &world.homes;
-        let residents = self.listed.iter().map(|(node, since)| {
+        let drained_pods = self.listed.iter().map(|(node, since)| {
             let shown = homes.at((*since).max(self.seen.homes)).values();
             let pods = shown.filter(|home| home.node == *node).map(|home| Arc::new(home.pod.clone()));
             (node.clone(), pods.collect())
@@ -209,7 +209,7 @@ impl Operator {
             ops: ops.into(),
             jobs: world.jobs.at(self.seen.jobs).clone().into(),
             pods: world.pods.at(self.seen.pods).clone().into(),
-            residents: residents.collect(),
+            drained_pods: drained_pods.collect(),
             evictions: self.evictions.clone(),
             ..Snapshot::default()
         };

@@ -25,12 +25,12 @@ fn one_that_is_deleted_is_released_and_starts_nothing() {
     s.ops.insert(key, Arc::new(op));
     job(&mut s, "n1", JobState::Active);
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert!(wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{wanted:?}");
     s.jobs.clear();
-    settled(&mut s);
+    until_stable(&mut s);
     s.pods.clear();
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
     assert!(
         wanted
@@ -64,7 +64,7 @@ fn an_upgrade_whose_nodeop_is_gone_is_not_run_again() {
 fn its_labelers_pods_are_not_touched() {
     let mut s = world(json!({}), json!({"phase": "Completed"}));
     pod(&mut s, "n1", Role::Job, PodPhase::Running, None);
-    s.facts = std::mem::take(&mut s.pods);
+    s.facts_pods = std::mem::take(&mut s.pods);
     let out = planned(&mut s);
     assert!(
         !out.actions.iter().any(|action| matches!(action, Action::DeletePod { .. })),

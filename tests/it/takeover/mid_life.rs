@@ -16,7 +16,7 @@ use kairos_operator::{
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, planned, pod, settled};
+use super::{at, entry, in_hand, job, planned, pod, until_stable};
 
 /// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
 pub fn cordoned(s: &mut Snapshot, annotated: bool) {
@@ -55,7 +55,7 @@ fn nothing_is_given_back_before_its_reboot_pod_has_done_its_part() {
         cordoned(&mut s, true);
         job(&mut s, "n1", JobState::Complete);
         pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-        let wanted = settled(&mut s);
+        let wanted = until_stable(&mut s);
         let ends = |action: &&Action| match action {
             Action::DeletePod { .. } | Action::DeleteJob { .. } => true,
             Action::PatchNode { change, .. } => {
@@ -74,28 +74,28 @@ fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
     job(&mut s, "n1", JobState::Complete);
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
     runs(&mut s, 0);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert_eq!((entry(&s, "n1").step, entry(&s, "n1").boot.as_deref()), (Some(Step::Reboot), Some("b1")));
     assert!(!wanted.iter().any(|action| matches!(action, Action::DeletePod { .. })), "{wanted:?}");
     let mut came = s.clone();
     boots(&mut came, "b2");
-    settled(&mut came);
+    until_stable(&mut came);
     assert_eq!(
         (entry(&came, "n1").phase, entry(&came, "n1").reboot_status),
         (Phase::Completed, Some(RebootStatus::Completed))
     );
     // It ran again, and no other boot shows: what we took for the boot to be left was the new one.
     runs(&mut s, 1);
-    settled(&mut s);
+    until_stable(&mut s);
     assert!(entry(&s, "n1").message.unwrap().contains("not proved"));
 
     let mut late = in_hand(json!({"rebootOnSuccess": true}), entry_of_it);
     job(&mut late, "n1", JobState::Complete);
     pod(&mut late, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
     runs(&mut late, 1);
-    settled(&mut late);
+    until_stable(&mut late);
     late.pods.clear();
-    settled(&mut late);
+    until_stable(&mut late);
     assert_eq!(entry(&late, "n1").phase, Phase::Failed);
 }
 
@@ -103,7 +103,7 @@ fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
 fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
     let mut s = in_hand(json!({}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
     job(&mut s, "n1", JobState::Active);
-    settled(&mut s);
+    until_stable(&mut s);
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (*s.ops[&key]).clone();
     // Without one the NodeOp would be gone at once; the Go operator set its own only where a reboot was
@@ -132,22 +132,22 @@ fn its_upgrades_are_upgrades() {
     s.ops.insert(key.clone(), Arc::new(op.clone()));
     job(&mut s, "n1", JobState::Active);
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-    settled(&mut s);
+    until_stable(&mut s);
 
     let mut deleted = s.clone();
     op.status = deleted.ops[&key].status.clone();
     op.metadata.deletion_timestamp = Some(Time(at(310)));
     deleted.ops.insert(key, Arc::new(op));
-    let wanted = settled(&mut deleted);
+    let wanted = until_stable(&mut deleted);
     assert!(
         !wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })),
         "an agent is not stopped: {wanted:?}"
     );
 
     job(&mut s, "n1", JobState::Complete);
-    settled(&mut s);
+    until_stable(&mut s);
     boots(&mut s, "b2");
-    settled(&mut s);
+    until_stable(&mut s);
     assert_eq!(entry(&s, "n1").step, Some(Step::Verify), "what the node runs is looked at");
 }
 
@@ -157,9 +157,9 @@ fn a_cordon_that_nobody_answers_for_is_left_and_named() {
         let mut s = in_hand(json!({"cordon": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
         cordoned(&mut s, annotated);
         job(&mut s, "n1", JobState::Active);
-        settled(&mut s);
+        until_stable(&mut s);
         job(&mut s, "n1", JobState::Complete);
-        settled(&mut s);
+        until_stable(&mut s);
         let message = entry(&s, "n1").message.unwrap();
         assert_eq!(message.contains("kubectl uncordon n1"), !annotated, "{message}");
     }

@@ -158,7 +158,7 @@ fn status(out: &Plan) -> Option<NodeOpStatus> {
 
 /// Plans and writes the status, again and again, until it says no more; returns everything else that was
 /// wanted.
-fn settled(s: &mut Snapshot) -> Vec<Action> {
+fn until_stable(s: &mut Snapshot) -> Vec<Action> {
     let mut wanted = Vec::new();
     for _ in 0..20 {
         let out = planned(s);
@@ -247,11 +247,11 @@ fn a_running_job_is_adopted_and_its_outcome_counts() {
                 json!({"phase": before, "jobName": "op-n1-x7k2q", "rebootStatus": "not-requested"}),
             );
             job(&mut s, "n1", JobState::Active);
-            let wanted = settled(&mut s);
+            let wanted = until_stable(&mut s);
             assert_eq!((entry(&s, "n1").phase, entry(&s, "n1").step), (Phase::Running, Some(Step::Job)));
             assert!(makes(&wanted).is_empty(), "no second run: {wanted:?}");
             job(&mut s, "n1", state.clone());
-            let wanted = settled(&mut s);
+            let wanted = until_stable(&mut s);
             assert_eq!(entry(&s, "n1").phase, phase);
             assert!(makes(&wanted).is_empty(), "{wanted:?}");
         }
@@ -268,7 +268,7 @@ fn a_job_that_was_not_recorded_yet_is_adopted_too() {
         op.status = serde_json::from_value(status).unwrap();
         s.ops.insert(key, Arc::new(op));
         job(&mut s, "n1", JobState::Active);
-        let wanted = settled(&mut s);
+        let wanted = until_stable(&mut s);
         assert_eq!(entry(&s, "n1").job_name.as_deref(), Some("op-n1-x7k2q"), "{wanted:?}");
         assert!(makes(&wanted).is_empty(), "no second run: {wanted:?}");
     }
@@ -283,15 +283,15 @@ fn its_reboot_pod_reboots_and_only_another_boot_proves_it() {
         let mut s = in_hand(json!({"rebootOnSuccess": true}), before);
         job(&mut s, "n1", JobState::Complete);
         pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-        let wanted = settled(&mut s);
+        let wanted = until_stable(&mut s);
         assert_eq!((entry(&s, "n1").step, entry(&s, "n1").boot.as_deref()), (Some(Step::Reboot), Some("b1")));
         assert!(makes(&wanted).is_empty(), "no second reboot pod: {wanted:?}");
         pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, Some("completed"));
-        settled(&mut s);
+        until_stable(&mut s);
         assert_eq!(entry(&s, "n1").phase, Phase::Running, "its word is no proof");
         let back = NodeView { boot_id: "b2".into(), ..(*s.nodes["n1"]).clone() };
         s.nodes.insert("n1".into(), Arc::new(back));
-        settled(&mut s);
+        until_stable(&mut s);
         assert_eq!(
             (entry(&s, "n1").phase, entry(&s, "n1").reboot_status),
             (Phase::Completed, Some(RebootStatus::Completed))
@@ -310,7 +310,7 @@ fn a_reboot_that_was_under_way_is_not_proved() {
         if state.is_some() {
             pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, state);
         }
-        settled(&mut s);
+        until_stable(&mut s);
         assert_eq!(entry(&s, "n1").phase, Phase::Failed);
         assert!(entry(&s, "n1").message.unwrap().contains("not proved"));
     }
@@ -324,10 +324,10 @@ fn a_job_that_failed_ends_the_reboot_pod_first() {
     );
     job(&mut s, "n1", JobState::Failed("BackoffLimitExceeded".into()));
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert!(wanted.iter().any(|action| matches!(action, Action::DeletePod { .. })), "{wanted:?}");
     s.pods.clear();
-    settled(&mut s);
+    until_stable(&mut s);
     assert_eq!(
         (entry(&s, "n1").phase, entry(&s, "n1").reboot_status),
         (Phase::Failed, Some(RebootStatus::Cancelled))
@@ -338,7 +338,7 @@ fn a_job_that_failed_ends_the_reboot_pod_first() {
 fn an_entry_whose_job_is_gone_is_failed_and_not_run_again() {
     for phase in ["Pending", "Running"] {
         let mut s = in_hand(json!({}), json!({"phase": phase, "jobName": "op-n1-x7k2q"}));
-        let wanted = settled(&mut s);
+        let wanted = until_stable(&mut s);
         assert_eq!(entry(&s, "n1").phase, Phase::Failed, "{phase}");
         assert!(makes(&wanted).is_empty(), "{wanted:?}");
     }
@@ -356,7 +356,7 @@ fn nodes_that_it_had_not_begun_join_if_they_are_older_and_finished_ones_stay() {
     pod(&mut s, "n2", Role::Preflight, PodPhase::Running, None);
     // Made for n3 before its Job: it waits for any sentinel of this NodeOp on the node, so it ends first.
     pod(&mut s, "n3", Role::Waiter, PodPhase::Running, None);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert!(
         wanted
             .iter()

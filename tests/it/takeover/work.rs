@@ -12,7 +12,7 @@ use kairos_operator::{
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, settled, world};
+use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, until_stable, world};
 
 fn running(reboot: bool) -> serde_json::Value {
     let reboot = if reboot { "pending" } else { "not-requested" };
@@ -42,7 +42,7 @@ fn a_job_of_its_gets_a_deadline() {
         op.metadata.owner_references = serde_json::from_value(owners).unwrap();
         s.ops.insert(key.clone(), Arc::new(op));
         job(&mut s, "n1", JobState::Active);
-        settled(&mut s);
+        until_stable(&mut s);
         let extends = |s: &mut Snapshot| {
             let wanted = planned(s).actions;
             wanted.into_iter().find_map(|action| match action {
@@ -90,7 +90,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
         assert!(out.actions.iter().any(ends), "{one:?} {other:?}: {:?}", out.actions);
         assert!(super::status(&out).is_none(), "it is recorded while a reboot may come");
         s.pods.clear();
-        let wanted = settled(&mut s);
+        let wanted = until_stable(&mut s);
         let said = entry(&s, "n1");
         assert_eq!((said.phase, said.reboot_status), (Phase::Failed, Some(RebootStatus::Cancelled)));
         let message = said.message.unwrap();
@@ -107,7 +107,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
     let mut s = in_hand(json!({}), running(false));
     job(&mut s, "n1", JobState::Failed("BackoffLimitExceeded".into()));
     another_job(&mut s, "n1", "op-n1-a1b2c", JobState::Active);
-    settled(&mut s);
+    until_stable(&mut s);
     assert_eq!(
         (entry(&s, "n1").step, entry(&s, "n1").job_name.unwrap()),
         (Some(Step::Job), "op-n1-a1b2c".into())
@@ -119,7 +119,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
 fn a_node_whose_job_is_gone_stays_cordoned() {
     let mut s = in_hand(json!({"cordon": true}), running(false));
     cordoned(&mut s, true);
-    let wanted = settled(&mut s);
+    let wanted = until_stable(&mut s);
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
     let lifts = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.unschedulable.is_some());
     assert!(!wanted.iter().any(lifts), "{wanted:?}");
@@ -146,7 +146,7 @@ fn a_reboot_that_was_over_is_not_awaited_because_another_reboot_pod_waits() {
         ..done
     };
     s.pods.insert(("ns".into(), "op-reboot-leaked".into()), Arc::new(leaked));
-    settled(&mut s);
+    until_stable(&mut s);
     assert!(entry(&s, "n1").message.unwrap().contains("not proved"), "{:?}", entry(&s, "n1"));
     assert_ne!(entry(&s, "n1").step, Some(Step::Reboot));
 }

@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "pod_news",
             "facts",
             "node",
-            "lifecycle",
+            "node_conditions",
             "release",
             "upgrades",
             "rollout",
@@ -30,9 +30,27 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::node",
         &[
-            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
-            "legacy", "traffic", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
-            "give_up", "stamps",
+            "stage",
+            "state",
+            "waiting",
+            "failure",
+            "fixtures",
+            "context",
+            "cordon",
+            "hint_patch",
+            "cancel",
+            "legacy",
+            "traffic",
+            "enforce",
+            "waiter",
+            "drain",
+            "verify",
+            "job",
+            "claim",
+            "prepare",
+            "reboot",
+            "give_up",
+            "stamps",
         ],
     ),
     (
@@ -45,7 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "compact",
             "finalizer",
             "expiry",
-            "settle",
+            "observe_generation",
             "out_of_service",
             "left_over",
             "not_taken",
@@ -55,7 +73,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "context",
             "slots",
             "preflight",
-            "attempts",
+            "mark_tried",
             "prestart",
             "stops",
             "recall",
@@ -87,7 +105,10 @@ fn resolved(module: &str, path: &str) -> String {
 #[test]
 fn what_is_imported_from_above_is_seen() {
     assert_eq!(resolved("plan::rollout::slots", "left_over"), "plan::rollout::left_over");
-    assert_eq!(resolved("plan::node::job::run", "super::hold::hold"), "plan::node::hold::hold");
+    assert_eq!(
+        resolved("plan::node::job::run", "super::enforce::claim_and_cordon"),
+        "plan::node::enforce::claim_and_cordon"
+    );
     assert_eq!(resolved("plan", "api::names"), "api::names");
 }
 

@@ -85,7 +85,7 @@ fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) 
     let mut snapshot = Snapshot {
         now: at(0),
         nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
-        facts: pods
+        facts_pods: pods
             .into_iter()
             .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
             .collect(),

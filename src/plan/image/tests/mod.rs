@@ -1,6 +1,6 @@
 //! Which contents are recorded, compared and named.
 
-mod settling;
+mod reports;
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     reference::DIGITS,
-    seen::{is_recorded, is_settled, settled},
+    seen::{bound_everywhere, is_bound, is_recorded},
     *,
 };
 use crate::{
@@ -267,12 +267,12 @@ fn what_is_recorded_for_each_architecture_is_not_looked_at_again() {
                 told_by: rng.bool().then(|| rng.choice(["n1", "n2", "gone"]).unwrap().to_owned()),
             })
             .collect();
-        let settled = settled(&snapshot, &images);
+        let bound_everywhere = bound_everywhere(&snapshot, &images);
         for node in ["n1", "n2", "gone"] {
             let role = rng.choice([Role::Job, Role::Preflight]).unwrap();
             let pod = ran(role, node, rng.choice([&digests[0], &digests[1], ""]).unwrap());
             let recorded = is_recorded(&snapshot, &op, &images, &pod);
-            if pod.content().is_none_or(|runs| is_settled(&settled, &op, &runs)) {
+            if pod.content().is_none_or(|runs| is_bound(&bound_everywhere, &op, &runs)) {
                 assert!(recorded || content(&snapshot, &op, &pod).is_none(), "seed {seed}");
                 passed_by += 1;
             }

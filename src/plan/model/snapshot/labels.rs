@@ -16,7 +16,7 @@ impl NodeLabels {
     /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone
     /// counts, as it does for `kubectl get nodes`: a node that is taken for a member by mistake costs time,
     /// one that is not taken for one a quorum.
-    pub fn control_plane(&self) -> bool {
+    pub fn has_control_plane_label(&self) -> bool {
         self.control_plane
     }
 
@@ -28,12 +28,12 @@ impl NodeLabels {
     /// Sets a label; returns what it was before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
         let before = self.all.insert(key, value);
-        (self.control_plane, self.on_hold) = (is_member(&self.all), is_held(&self.all));
+        (self.control_plane, self.on_hold) = (has_control_plane_label(&self.all), is_on_hold(&self.all));
         before
     }
 }
 
-fn is_member(labels: &BTreeMap<String, String>) -> bool {
+fn has_control_plane_label(labels: &BTreeMap<String, String>) -> bool {
     names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
         || names::CONTROL_PLANE_ROLES
             .iter()
@@ -42,13 +42,13 @@ fn is_member(labels: &BTreeMap<String, String>) -> bool {
 
 /// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node
 /// sees the label there, and means it.
-fn is_held(labels: &BTreeMap<String, String>) -> bool {
+fn is_on_hold(labels: &BTreeMap<String, String>) -> bool {
     labels.get(names::HOLD).is_some_and(|value| value != "false")
 }
 
 impl From<BTreeMap<String, String>> for NodeLabels {
     fn from(all: BTreeMap<String, String>) -> Self {
-        Self { control_plane: is_member(&all), on_hold: is_held(&all), all }
+        Self { control_plane: has_control_plane_label(&all), on_hold: is_on_hold(&all), all }
     }
 }
 

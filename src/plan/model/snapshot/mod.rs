@@ -26,7 +26,7 @@ pub use self::{
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,
     labels::NodeLabels,
-    nodes::{NodeTable, Standing},
+    nodes::{NodeClass, NodeTable},
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
@@ -65,13 +65,13 @@ pub struct Snapshot {
     /// All NodeOpUpgrades, by namespace and name.
     pub upgrades: Table<Key, NodeOpUpgrade>,
     /// The pods that read nodes' facts, by namespace and name.
-    pub facts: PlacedTable<PodView>,
+    pub facts_pods: PlacedTable<PodView>,
     /// Jobs that carry our label, by namespace and name.
     pub jobs: PlacedTable<JobView>,
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
     pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
-    pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
+    pub drained_pods: BTreeMap<String, Vec<Arc<NodePod>>>,
     /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or
     /// watched for a while.
     pub unlisted: BTreeMap<String, String>,
@@ -194,19 +194,19 @@ impl NodeView {
     }
 
     /// The NodeOps that have something of it to give back, each once.
-    pub fn holders(&self) -> BTreeSet<&OpRef> {
-        self.held_by().collect()
+    pub fn claimants(&self) -> BTreeSet<&OpRef> {
+        self.marked_by().collect()
     }
 
     /// The NodeOps that the node names: for its claim, its cordon and its hints; one may come several times.
-    pub fn held_by(&self) -> impl Iterator<Item = &OpRef> {
+    pub fn marked_by(&self) -> impl Iterator<Item = &OpRef> {
         let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
         self.claimed_by.iter().chain(&self.cordoned_by).chain(hints)
     }
 
     /// Whether it is a member of the control plane or of its etcd.
-    pub fn control_plane(&self) -> bool {
-        self.labels.control_plane()
+    pub fn has_control_plane_label(&self) -> bool {
+        self.labels.has_control_plane_label()
     }
 }
 
@@ -358,7 +358,7 @@ mod tests {
     fn every_label_of_a_distribution_makes_a_member_of_the_control_plane() {
         let member = |key: &str, value: &str| {
             NodeView { labels: [(key.to_owned(), value.to_owned())].into(), ..NodeView::default() }
-                .control_plane()
+                .has_control_plane_label()
         };
         for label in names::CONTROL_PLANE_LABELS {
             for value in ["", "true", "false", "microk8s-controlplane"] {

@@ -12,41 +12,48 @@ use crate::api::node_statuses::Names;
 
 /// Something that is true of few nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum NodeClass {
     ControlPlane,
     /// Not Ready.
-    Away,
+    NotReady,
     /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers or
     /// had it say in its conditions.
-    Held,
+    Marked,
     /// Not Ready, being deleted, claimed, or on hold: not to be taken just so.
-    Taken,
+    Unavailable,
     /// Somebody holds it out of all operations.
     OnHold,
     /// What it runs in this boot is not known.
-    Unread,
+    FactsUnknown,
     /// It is not Ready, or its kubelet tells no boot: what it runs cannot be read yet.
     Joining,
 }
 
-impl Standing {
-    const ALL: [Self; 7] =
-        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread, Self::Joining];
+impl NodeClass {
+    const ALL: [Self; 7] = [
+        Self::ControlPlane,
+        Self::NotReady,
+        Self::Marked,
+        Self::Unavailable,
+        Self::OnHold,
+        Self::FactsUnknown,
+        Self::Joining,
+    ];
 
     fn is_true_of(self, node: &NodeView) -> bool {
         match self {
-            Self::ControlPlane => node.control_plane(),
-            Self::Away => !node.ready,
-            Self::Held => {
+            Self::ControlPlane => node.has_control_plane_label(),
+            Self::NotReady => !node.ready,
+            Self::Marked => {
                 node.claimed_by.is_some()
                     || node.cordoned_by.is_some()
                     || node.kept_cordon.is_some()
                     || node.hints.is_some()
                     || node.lifecycle.values().any(Option::is_some)
             }
-            Self::Taken => !node.is_available(),
+            Self::Unavailable => !node.is_available(),
             Self::OnHold => node.labels.on_hold(),
-            Self::Unread => !node.says_its_facts(),
+            Self::FactsUnknown => !node.says_its_facts(),
             Self::Joining => !node.ready || !node.tells_its_boot(),
         }
     }
@@ -54,7 +61,7 @@ impl Standing {
 
 type Releases = BTreeMap<String, BTreeSet<String>>;
 type Views = BTreeMap<String, Arc<NodeView>>;
-type Known = [Views; Standing::ALL.len()];
+type Known = [Views; NodeClass::ALL.len()];
 
 /// All nodes.
 #[derive(Clone, Debug, Default)]
@@ -66,13 +73,13 @@ struct Nodes {
     /// Another one whenever a name has come or gone.
     names: Arc<()>,
     /// Found when they are asked for, and then brought up to date by what is shown.
-    standing: OnceLock<Known>,
+    classes: OnceLock<Known>,
     /// The nodes of Kairos by the release that they are known to run; the same.
     releases: OnceLock<Releases>,
     /// How many nodes there are of each architecture, as they say it; the same.
     archs: OnceLock<BTreeMap<String, usize>>,
     /// How often nodes name a NodeOp of each namespace that has something of theirs to give back; the same.
-    holding: OnceLock<BTreeMap<String, usize>>,
+    claimants: OnceLock<BTreeMap<String, usize>>,
 }
 
 impl Nodes {
@@ -96,18 +103,18 @@ impl Nodes {
         })
     }
 
-    fn holding(&self) -> &BTreeMap<String, usize> {
-        self.holding.get_or_init(|| {
-            let mut holding = BTreeMap::new();
-            self.views.values().for_each(|node| count_holders(&mut holding, node));
-            holding
+    fn claimants(&self) -> &BTreeMap<String, usize> {
+        self.claimants.get_or_init(|| {
+            let mut claimants = BTreeMap::new();
+            self.views.values().for_each(|node| count_claimants(&mut claimants, node));
+            claimants
         })
     }
 
-    fn standing(&self) -> &Known {
-        self.standing.get_or_init(|| {
-            Standing::ALL.map(|standing| {
-                let found = self.views.iter().filter(|(_, node)| standing.is_true_of(node));
+    fn classes(&self) -> &Known {
+        self.classes.get_or_init(|| {
+            NodeClass::ALL.map(|class| {
+                let found = self.views.iter().filter(|(_, node)| class.is_true_of(node));
                 found.map(|(name, node)| (name.clone(), node.clone())).collect()
             })
         })
@@ -124,20 +131,20 @@ fn uncount(counts: &mut BTreeMap<String, usize>, of: &str) {
     }
 }
 
-fn count_holders(holding: &mut BTreeMap<String, usize>, node: &NodeView) {
-    node.held_by().for_each(|of| *holding.entry(of.namespace.clone()).or_default() += 1);
+fn count_claimants(claimants: &mut BTreeMap<String, usize>, node: &NodeView) {
+    node.marked_by().for_each(|of| *claimants.entry(of.namespace.clone()).or_default() += 1);
 }
 
 impl NodeTable {
     /// The nodes of which this is true, by name.
-    pub fn by_name(&self, standing: Standing) -> &BTreeMap<String, Arc<NodeView>> {
+    pub fn by_name(&self, class: NodeClass) -> &BTreeMap<String, Arc<NodeView>> {
         static NONE: Views = Views::new();
-        self.0.standing().get(standing as usize).unwrap_or(&NONE)
+        self.0.classes().get(class as usize).unwrap_or(&NONE)
     }
 
     /// The namespaces of the NodeOps that have something of a node to give back.
-    pub fn holding_namespaces(&self) -> impl Iterator<Item = &String> {
-        self.0.holding().keys()
+    pub fn claimant_namespaces(&self) -> impl Iterator<Item = &String> {
+        self.0.claimants().keys()
     }
 
     /// Whether the machine id tells the machine of this node from all others: those that were installed from
@@ -159,8 +166,8 @@ impl NodeTable {
     }
 
     /// The nodes of which this is true, in the order of their names.
-    pub fn that_are(&self, standing: Standing) -> impl Iterator<Item = &Arc<NodeView>> {
-        self.by_name(standing).values()
+    pub fn that_are(&self, class: NodeClass) -> impl Iterator<Item = &Arc<NodeView>> {
+        self.by_name(class).values()
     }
 }
 
@@ -177,10 +184,10 @@ impl DerefMut for NodeTable {
     fn deref_mut(&mut self) -> &mut Self::Target {
         let nodes = Arc::make_mut(&mut self.0);
         nodes.names = Arc::default();
-        nodes.standing.take();
+        nodes.classes.take();
         nodes.releases.take();
         nodes.archs.take();
-        nodes.holding.take();
+        nodes.claimants.take();
         &mut nodes.views
     }
 }
@@ -188,18 +195,21 @@ impl DerefMut for NodeTable {
 impl Shows<String, NodeView> for NodeTable {
     fn show(&mut self, name: String, view: Option<Arc<NodeView>>) {
         let nodes = Arc::make_mut(&mut self.0);
-        if let Some(known) = nodes.standing.get_mut() {
-            for (known, standing) in known.iter_mut().zip(Standing::ALL) {
-                match view.as_ref().filter(|view| standing.is_true_of(view)) {
+        if let Some(known) = nodes.classes.get_mut() {
+            for (known, class) in known.iter_mut().zip(NodeClass::ALL) {
+                match view.as_ref().filter(|view| class.is_true_of(view)) {
                     Some(view) => drop(known.insert(name.clone(), view.clone())),
                     None => drop(known.remove(&name)),
                 }
             }
         }
-        if let Some(holding) = nodes.holding.get_mut() {
-            view.iter().for_each(|now| count_holders(holding, now));
+        if let Some(claimants) = nodes.claimants.get_mut() {
+            view.iter().for_each(|now| count_claimants(claimants, now));
             let before = nodes.views.get(&name);
-            before.iter().flat_map(|before| before.held_by()).for_each(|of| uncount(holding, &of.namespace));
+            before
+                .iter()
+                .flat_map(|before| before.marked_by())
+                .for_each(|of| uncount(claimants, &of.namespace));
         }
         if let Some(releases) = nodes.releases.get_mut() {
             let before = nodes.views.get(&name).and_then(|view| view.release());
@@ -316,13 +326,13 @@ mod tests {
             assert_eq!(running(&table), running(&anew));
             assert!(table.archs().eq(anew.archs()));
             assert_eq!(table.0.archs.get(), anew.0.archs.get());
-            assert!(table.holding_namespaces().eq(anew.holding_namespaces()));
-            assert_eq!(table.0.holding.get(), anew.0.holding.get());
+            assert!(table.claimant_namespaces().eq(anew.claimant_namespaces()));
+            assert_eq!(table.0.claimants.get(), anew.0.claimants.get());
             let another = |view: &&Arc<NodeView>| view.release().is_some_and(|runs| runs != "v0");
             assert_eq!(running(&table).0.len(), table.values().filter(another).count());
-            for standing in Standing::ALL {
-                assert_eq!(table.by_name(standing), anew.by_name(standing), "{standing:?}");
-                assert!(table.that_are(standing).eq(table.values().filter(|view| standing.is_true_of(view))));
+            for class in NodeClass::ALL {
+                assert_eq!(table.by_name(class), anew.by_name(class), "{class:?}");
+                assert!(table.that_are(class).eq(table.values().filter(|view| class.is_true_of(view))));
             }
         }
     }

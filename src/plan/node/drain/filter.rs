@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::{
     api::names,
     plan::model::{
-        intent::Drain,
+        intent::DrainIntent,
         selector,
         snapshot::{NodePod, Owner},
         time::later,
@@ -43,7 +43,7 @@ pub const COMES_BACK: &str = "it came after the drain had started, and would com
 /// it does not come back to the node at once, as far as one knows.
 pub fn decide(
     pod: &NodePod,
-    options: &Drain,
+    options: &DrainIntent,
     ours: bool,
     stays_away: bool,
     now: Timestamp,

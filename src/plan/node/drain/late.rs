@@ -10,7 +10,7 @@ use super::{EvictionDecision, arrival, evict, judge, own, say_left};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
-        intent::Drain,
+        intent::DrainIntent,
         snapshot::{NodePod, PodArrival},
     },
     node::{
@@ -25,8 +25,8 @@ use crate::plan::{
 pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Decision> {
     let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
-    let lenient = Drain { strict: false, ..options.clone() };
-    let pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
+    let lenient = DrainIntent { strict: false, ..options.clone() };
+    let pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
     let late = pods.filter(|pod| {
         // Whoever lets pods in again does not want them evicted, for as long as that is not undone.
         ctx.node.unschedulable

@@ -29,7 +29,7 @@ use crate::plan::{
     model::{
         action::{Action, Notice, Target},
         effects::{Effects, Planned},
-        intent::Drain,
+        intent::DrainIntent,
         snapshot::{NodePod, PodArrival, Refusal, Snapshot},
         stamp::Stamp,
         time::later,
@@ -60,13 +60,17 @@ pub enum Progress {
 }
 
 /// One pass over the pods of the node.
-pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
+pub fn advance(
+    ctx: &NodeContext<'_>,
+    options: &DrainIntent,
+    record: &state::DrainRecord,
+) -> Planned<Progress> {
     let stale = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
-    let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
+    let Some(pods) = ctx.snapshot.drained_pods.get(&ctx.node.name) else {
         return Progress::Going(Draining::Listing(stale)).into();
     };
     let mut effects = Effects::default();
-    let lenient = Drain { strict: false, ..options.clone() };
+    let lenient = DrainIntent { strict: false, ..options.clone() };
     let decide = |pod: &NodePod| match arrival(ctx, pod) {
         _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),
         PodArrival::Listed => judge(ctx, pod, options),
@@ -92,7 +96,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         let untouched = ctx.snapshot.is_of_our_time(record.started);
         return Progress::Decided(Failure::DrainRefused { pods, untouched }.gives_up()).into();
     }
-    let strict = Drain { strict: true, ..options.clone() };
+    let strict = DrainIntent { strict: true, ..options.clone() };
     let left = left(&decisions, |pod| judge(ctx, pod, &strict));
     let count = decisions.iter().filter(|(_, decision)| !is_over(decision)).count();
     if count == 0 {
@@ -119,7 +123,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         && (goes(EvictionDecision::Evict) || goes(EvictionDecision::AwaitDeletion))
     {
         // The volumes of those have the whole time to be detached.
-        let next = state::Drain { detaching_since: None, ..record.clone() };
+        let next = state::DrainRecord { detaching_since: None, ..record.clone() };
         let next = ctx.record(|work| work.at = At::Drain(next));
         return Planned { value: Progress::Decided(next), effects };
     }
@@ -140,7 +144,7 @@ fn arrival(ctx: &NodeContext<'_>, pod: &NodePod) -> PodArrival {
 }
 
 /// What the options say of a pod.
-fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &Drain) -> EvictionDecision {
+fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &DrainIntent) -> EvictionDecision {
     let stays_away = arrival(ctx, pod) != PodArrival::Back;
     let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
     // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
@@ -174,8 +178,8 @@ fn is_ours(snapshot: &Snapshot, node: &str, pod: &NodePod) -> bool {
 /// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.
 fn after_pods(
     ctx: &NodeContext<'_>,
-    options: &Drain,
-    record: &state::Drain,
+    options: &DrainIntent,
+    record: &state::DrainRecord,
     left: Vec<String>,
 ) -> Planned<Progress> {
     let mut effects = Effects::default();
@@ -202,7 +206,7 @@ fn is_untried(ctx: &NodeContext<'_>, pod: &NodePod) -> bool {
 /// earlier leader recorded stands for as long as we have not tried ourselves.
 fn say_blocked(
     ctx: &NodeContext<'_>,
-    record: &state::Drain,
+    record: &state::DrainRecord,
     blocked: &[String],
     untried: bool,
 ) -> Planned<Option<Decision>> {
@@ -210,7 +214,7 @@ fn say_blocked(
         return None.into();
     }
     let since = (!blocked.is_empty()).then(|| ctx.snapshot.now.into());
-    let next = state::Drain { blocked_since: since, ..record.clone() };
+    let next = state::DrainRecord { blocked_since: since, ..record.clone() };
     let work = Working { at: At::Drain(next), ..ctx.work.clone() };
     let mut entry = Entry { state: State::Working(work.into()), ..ctx.entry.clone() };
     if blocked.is_empty() {
@@ -236,7 +240,12 @@ fn until_gone(pod: &NodePod) -> String {
 }
 
 /// Evicts the pod if it is time to, and returns what blocks it.
-fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp, pod: &NodePod) -> Planned<Option<String>> {
+fn evict(
+    ctx: &NodeContext<'_>,
+    options: &DrainIntent,
+    started: Stamp,
+    pod: &NodePod,
+) -> Planned<Option<String>> {
     let (now, leading_since) = (ctx.snapshot.now, ctx.snapshot.leading_since);
     let last = ctx.snapshot.evictions.get(&pod.uid);
     let refusal = last.and_then(|last| last.refusal.as_ref());

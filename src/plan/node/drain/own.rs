@@ -10,7 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
-        intent::Drain,
+        intent::DrainIntent,
         question::{Answer, Question},
         snapshot::{NodePod, Snapshot},
         stamp::Stamp,
@@ -38,8 +38,8 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 }
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
-pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp) -> Planned<Option<Draining>> {
-    let mut pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
+pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Planned<Option<Draining>> {
+    let mut pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
     let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
     if pod.deleting_since.is_some() {
         return Some(Draining::OperatorEnds).into();
@@ -108,7 +108,7 @@ mod tests {
                 own_pod: Some(("own".into(), "me".into())),
                 ..PlannerConfig::default()
             },
-            residents: [("n1".to_owned(), vec![Arc::new(own)])].into(),
+            drained_pods: [("n1".to_owned(), vec![Arc::new(own)])].into(),
             answers: answer.map(|answer| (Question::OtherReplica("n1".into()), answer)).into_iter().collect(),
             ..Snapshot::default()
         };

@@ -31,7 +31,7 @@ fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
         controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
         ..NodePod::default()
     };
-    world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+    world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)])].into();
     let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
     let eviction = tried.map(|(under_way, refused)| Eviction {
         node: "n1".into(),
@@ -82,7 +82,7 @@ fn stands(world: &mut World) {
 }
 
 fn lives(world: &mut World, pods: Vec<NodePod>) {
-    world.snapshot.residents = [("n1".to_owned(), pods.into_iter().map(Arc::new).collect())].into();
+    world.snapshot.drained_pods = [("n1".to_owned(), pods.into_iter().map(Arc::new).collect())].into();
 }
 
 fn web(uid: &str) -> NodePod {
@@ -131,7 +131,7 @@ fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up(
     world.pass(1);
     assert_eq!(world.entry().step, Some(Step::Job));
     let out = world.pass(2);
-    assert!(out.drains.contains("n1"), "its pods are watched on");
+    assert!(out.watched_nodes.contains("n1"), "its pods are watched on");
     let tolerant = NodePod { tolerates_cordon: true, ..web("tolerant") };
     lives(&mut world, vec![web("late"), tolerant, NodePod { controller: None, ..web("bare") }]);
     let out = world.pass(3);
@@ -187,7 +187,7 @@ fn what_came_late_is_known_though_the_watch_of_the_pods_began_anew() {
     world.pass(2);
     lives(&mut world, vec![web("late")]);
     assert_eq!(evicted(&world.pass(3)), ["late"]);
-    world.snapshot.residents.clear();
+    world.snapshot.drained_pods.clear();
     world.pass(4);
     lives(&mut world, vec![web("late"), web("meanwhile")]);
     assert_eq!(evicted(&world.pass(5)), ["late", "meanwhile"]);
@@ -196,7 +196,7 @@ fn what_came_late_is_known_though_the_watch_of_the_pods_began_anew() {
     let mut world = drained(strict, true);
     lives(&mut world, vec![web("first")]);
     assert_eq!(evicted(&world.pass(1)), ["first"]);
-    world.snapshot.residents.clear();
+    world.snapshot.drained_pods.clear();
     world.pass(2);
     lives(&mut world, vec![NodePod { controller: None, ..web("bare") }]);
     assert!(said(&world.pass(3)).unwrap().contains("ns/bare: no controller"), "the drain has begun");
@@ -238,7 +238,7 @@ fn what_comes_back_for_ever_is_left_and_named() {
 fn a_strict_drain_that_has_begun_is_not_refused_for_what_comes_late() {
     let strict = DrainOptions { strict: Some(true), ..DrainOptions::default() };
     let mut world = drained(strict, true);
-    world.snapshot.residents.clear();
+    world.snapshot.drained_pods.clear();
     world.pass(1);
     lives(&mut world, vec![web("first")]);
     assert_eq!(evicted(&world.pass(2)), ["first"]);

@@ -18,7 +18,7 @@ use crate::plan::{
     node::{
         context::NodeContext,
         drain::Progress,
-        state::{At, Drain},
+        state::{At, DrainRecord},
         waiting::{Draining, list},
     },
 };
@@ -29,7 +29,7 @@ const DETACH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Waits for the volumes of pods that have gone; `None` when there is nothing (more) to wait for.
-pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> {
+pub fn wait(ctx: &NodeContext<'_>, record: &DrainRecord) -> Planned<Option<Progress>> {
     if !ctx.node.volumes_attached {
         return None.into();
     }
@@ -41,7 +41,7 @@ pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> 
     };
     let now = ctx.snapshot.now;
     let Some(since) = record.detaching_since else {
-        let next = Drain { detaching_since: Some(now.into()), ..record.clone() };
+        let next = DrainRecord { detaching_since: Some(now.into()), ..record.clone() };
         let recorded = ctx.record(|work| work.at = At::Drain(next));
         return Some(Progress::Decided(recorded)).into();
     };

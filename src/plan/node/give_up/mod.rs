@@ -24,7 +24,7 @@ use crate::{
             cancel,
             context::{self, Decision, NodeContext},
             job, reboot,
-            state::{At, Begun, Entry, Over, State, Verdict, Working},
+            state::{At, Entry, GivenUp, Over, State, Touched, Working},
             waiter,
             waiting::{Open, Waiting},
         },
@@ -36,50 +36,50 @@ use crate::{
 const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Gives the node up.
-pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
-    let verdict = job::given_up(ctx, verdict);
-    let Planned { value, effects } = end(ctx, &verdict);
-    let Some(open) = value else { return fail(ctx, &verdict).with(effects) };
+pub fn begin(ctx: &NodeContext<'_>, given_up: GivenUp) -> Planned<Decision> {
+    let given_up = job::explained(ctx, given_up);
+    let Planned { value, effects } = end(ctx, &given_up);
+    let Some(open) = value else { return fail(ctx, &given_up).with(effects) };
     if effects.actions.is_empty() && !effects.questions.is_empty() {
         // Nothing is to be ended as far as one sees, and that is being asked.
-        return Waiting::Ending { reason: verdict.reason, open }.with(effects);
+        return Waiting::Ending { reason: given_up.reason, open }.with(effects);
     }
     // The reason is recorded first, and what it leads to is done in the next plan.
-    let message = Some(verdict.reason.clone());
-    let state = State::Working(Box::new(Working { given_up: Some(verdict), ..ctx.work.clone() }));
+    let message = Some(given_up.reason.clone());
+    let state = State::Working(Box::new(Working { given_up: Some(given_up), ..ctx.work.clone() }));
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
 
 /// Ends what could still act, until nothing can.
-pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> {
-    if let Some(next) = succeeded_after_all(ctx, verdict) {
+pub fn carry_out(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Decision> {
+    if let Some(next) = succeeded_after_all(ctx, given_up) {
         return next;
     }
-    if verdict.begun == Begun::No && job::may_have_begun(ctx) {
+    if given_up.touched == Touched::No && job::may_have_begun(ctx) {
         // The watch of Jobs may be ahead of that of pods, which tell that nothing has begun.
         if let Some(question) = job::unread(ctx) {
-            let reason = verdict.reason.clone();
+            let reason = given_up.reason.clone();
             return Waiting::Ending { reason, open: Open::JobUnconfirmed }.with(question);
         }
-        let meanwhile = Verdict { begun: Begun::Meanwhile, ..verdict.clone() };
+        let meanwhile = GivenUp { touched: Touched::Perhaps, ..given_up.clone() };
         return ctx.record(|work| work.given_up = Some(meanwhile)).into();
     }
-    end(ctx, verdict).map(|open| match open {
-        Some(open) => Decision::Wait(Waiting::Ending { reason: verdict.reason.clone(), open }),
-        None => fail(ctx, verdict),
+    end(ctx, given_up).map(|open| match open {
+        Some(open) => Decision::Wait(Waiting::Ending { reason: given_up.reason.clone(), open }),
+        None => fail(ctx, given_up),
     })
 }
 
-fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
+fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
     // A node whose operation was cancelled did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = ctx.recorded_job().is_some_and(|job| has_failed(ctx, job) && !job.deleting);
-    let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict, failed)).filter(|_| ctx.op.intent.reboot);
+    let reboot = ctx.work.reboot.map(|_| called_off(ctx, given_up, failed)).filter(|_| ctx.op.intent.reboot);
     let called_off = ctx.op.deleting && !failed;
-    let job_name = context::ran(ctx.work).filter(|_| verdict.begun != Begun::No && !called_off);
+    let job_name = context::ran(ctx.work).filter(|_| given_up.touched != Touched::No && !called_off);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     let over = Over { reboot, job_name, ..Over::of(ctx.work) };
-    let (message, since) = (Some(verdict.reason.clone()), Some(ctx.snapshot.now.into()));
+    let (message, since) = (Some(given_up.reason.clone()), Some(ctx.snapshot.now.into()));
     Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
 }
 
@@ -97,7 +97,7 @@ fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
 /// What is said of a reboot that is given up: that it was cancelled only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
-fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootStatus {
+fn called_off(ctx: &NodeContext<'_>, given_up: &GivenUp, failed: bool) -> RebootStatus {
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     // Not seen in the boot in which the Job was let run, as far as that is recorded.
     let is_away = !ctx.node.ready || ctx.work.job_boot().is_some_and(|boot| *boot != ctx.node.boot_id);
@@ -105,21 +105,21 @@ fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootS
     let may_have_gone = (is_away || untold) && ctx.work.job_uid().is_some() && !failed;
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
-        At::Reboot(_) if !stays || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
+        At::Reboot(_) if !stays || given_up.touched == Touched::Perhaps => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
-        At::Job { .. } if may_have_gone || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
+        At::Job { .. } if may_have_gone || given_up.touched == Touched::Perhaps => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }
 
 /// What was given up has succeeded before its end was seen: its step goes on.
-fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Planned<Decision>> {
+fn succeeded_after_all(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Option<Planned<Decision>> {
     let goes_on = || Planned::from(ctx.record(|work| work.given_up = None));
     match &ctx.work.at {
         At::Job { .. } => {
             // A Job that was given up because it had not begun. What was found wrong with one that is
             // complete stays wrong.
-            let awaited = verdict.begun != Begun::Unasked;
+            let awaited = given_up.touched != Touched::NotTheReason;
             let job = ctx.recorded_job();
             let complete = awaited && job.is_some_and(|job| job.state == JobState::Complete);
             // A waiter that goes on has seen the Job complete before it went.
@@ -142,13 +142,13 @@ fn has_failed(ctx: &NodeContext<'_>, job: &JobView) -> bool {
 }
 
 /// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet.
-fn end(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Option<Open>> {
+fn end(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Option<Open>> {
     let (node, attempt) = (&ctx.node.name, ctx.work.waiter.number());
     let mut effects = Effects::default();
     // Whatever the Job still comes to, it is not taken for a success, and its waiter would take it for one.
-    let ends_waiters = || match verdict.begun {
-        Begun::Unasked => cancel::end_waiters(ctx.snapshot, ctx.op, node),
-        Begun::No | Begun::Meanwhile => Effects::default(),
+    let ends_waiters = || match given_up.touched {
+        Touched::NotTheReason => cancel::end_waiters(ctx.snapshot, ctx.op, node),
+        Touched::No | Touched::Perhaps => Effects::default(),
     };
     if let Some(job) = &ctx.work.job
         && let Some(open) = effects.absorb(cancel::job(ctx.snapshot, ctx.op, &job.name))

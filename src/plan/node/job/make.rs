@@ -14,9 +14,9 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
+        enforce,
         failure::Failure,
-        hold,
-        state::{At, Begun, Entry, JobRecord, State, Verdict, WaiterRecord, Working},
+        state::{At, Entry, GivenUp, JobRecord, State, Touched, WaiterRecord, Working},
         waiter::{self, Room, Waiter},
         waiting::Waiting,
     },
@@ -27,7 +27,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -
         return Failure::DeletedBeforeStart.into();
     }
     let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(held(ctx, &name)) {
+    if let Some(next) = effects.absorb(preconditions(ctx, &name)) {
         return next.with(effects);
     }
     if let Some(wait) = refused_since.and_then(|since| remake::pause(ctx, since)) {
@@ -57,12 +57,12 @@ fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decisi
 
 /// What must hold at the moment at which the Job is made and let go, not only some time before: the node is
 /// ours, the other control-plane nodes are well if it is one of them, and its waiter stands.
-fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
+fn preconditions(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(hold::hold(ctx)) {
+    if let Some(next) = effects.absorb(enforce::claim_and_cordon(ctx)) {
         return next.with(effects).map(Some);
     }
-    if let Some(next) = effects.absorb(hold::quorum(ctx)) {
+    if let Some(next) = effects.absorb(enforce::quorum(ctx)) {
         return next.with(effects).map(Some);
     }
     let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
@@ -126,15 +126,16 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
     let mut effects = Effects::default();
     let (target, resource_version) = (Target::of_job(job), job.resource_version.clone());
     let resume = Action::ResumeJob { job: target, resource_version };
-    let next = effects.absorb(held(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
+    let next =
+        effects.absorb(preconditions(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
     match next {
-        Some(Decision::GiveUp(verdict)) => {
+        Some(Decision::GiveUp(given_up)) => {
             if let Some(wait) = unseen_start(ctx, job) {
                 return wait.with(effects);
             }
             // Its UID is recorded, and it was not let go. Whether it had run before somebody suspended it,
             // `give_up` asks.
-            return Decision::GiveUp(Verdict { begun: Begun::No, ..verdict }).into();
+            return Decision::GiveUp(GivenUp { touched: Touched::No, ..given_up }).into();
         }
         Some(next) => return next.with(effects),
         None => {}

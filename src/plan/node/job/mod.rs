@@ -15,7 +15,7 @@ mod start;
 mod tests;
 mod unrecorded;
 
-pub use self::{outcome::late_sentinel, unrecorded::given_up};
+pub use self::{outcome::late_sentinel, unrecorded::explained};
 use crate::{
     api::nodeop::RebootStatus,
     plan::{

@@ -14,7 +14,7 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
-        hold::hold,
+        enforce::claim_and_cordon,
         waiting::Waiting,
     },
 };
@@ -72,7 +72,7 @@ fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<D
 
 fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(hold(ctx)) {
+    if let Some(next) = effects.absorb(claim_and_cordon(ctx)) {
         return next.with(effects);
     }
     match outcome::another_content(ctx, pods) {

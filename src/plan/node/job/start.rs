@@ -19,7 +19,7 @@ use crate::{
             failure::{Failure, NextPod},
             waiting::{NotBegun, Waiting},
         },
-        pod_news::{self, Told},
+        pod_news::{self, PodNews},
     },
 };
 
@@ -55,9 +55,10 @@ fn began(
 ) -> Planned<Decision> {
     let mut effects = Effects::default();
     // Between two tries the Job controller makes no pod for a while.
-    let kept =
-        effects.absorb(kept(ctx, job, pods, known)).filter(|kept| kept.why != NotBegun::ControllerAway);
-    let Some(kept) = kept else {
+    let blocker = effects
+        .absorb(blocker(ctx, job, pods, known))
+        .filter(|blocker| blocker.why != NotBegun::ControllerAway);
+    let Some(blocker) = blocker else {
         let gone = usize::try_from(job.failed).unwrap_or(0);
         let why = match pods.last_failure() {
             // What its last try failed of is said with it.
@@ -69,11 +70,11 @@ fn began(
         };
         return why.on(ctx.node).with(effects);
     };
-    let why = Waiting::JobHeldUp { why: kept.why.to_string() }.on(ctx.node);
+    let why = Waiting::JobHeldUp { why: blocker.why.to_string() }.on(ctx.node);
     if ctx.is_adopted() || pods.run() {
         return why.with(effects);
     }
-    until_late(ctx, job, why, kept, NextPod::Further).with(effects)
+    until_late(ctx, job, why, blocker, NextPod::Further).with(effects)
 }
 
 /// Nothing of it has begun. A pod of which no error is reported is waited for longer than others, and that is
@@ -88,9 +89,9 @@ fn awaited(
 ) -> Planned<Decision> {
     let calm = known.as_ref().and_then(Known::calm);
     let mut effects = Effects::default();
-    if let Some(kept) = effects.absorb(kept(ctx, job, pods, known)) {
-        let why = Waiting::JobNotBegun(kept.why.clone());
-        return until_late(ctx, job, why, kept, NextPod::First).with(effects);
+    if let Some(blocker) = effects.absorb(blocker(ctx, job, pods, known)) {
+        let why = Waiting::JobNotBegun(blocker.why.clone());
+        return until_late(ctx, job, why, blocker, NextPod::First).with(effects);
     }
     // A node that is not heard of may have begun, and nobody knows.
     if !ctx.node.ready || pods.all.is_empty() || asked {
@@ -113,22 +114,22 @@ fn until_late(
     ctx: &NodeContext<'_>,
     job: &JobView,
     why: Waiting,
-    kept: Kept,
+    blocker: Blocker,
     pod: NextPod,
 ) -> Planned<Decision> {
     let limit = ctx.op.intent.pull_timeout;
     let deadline = later(ctx.snapshot.idle_since(job), limit);
-    if !kept.lasts && ctx.snapshot.now < deadline {
+    if !blocker.lasts && ctx.snapshot.now < deadline {
         return why.with(Effects::wake_at(deadline));
     }
-    let Some(kept) = in_the_end(ctx, kept) else { return why.into() };
+    let Some(blocker) = in_the_end(ctx, blocker) else { return why.into() };
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
     if ctx.snapshot.answer(&live).is_none() {
         return why.with(live);
     }
-    match kept {
-        Kept { why, lasts: true } => Failure::JobCannotStart { why: why.to_string(), pod }.into(),
-        Kept { why, lasts: false } => Failure::JobLate { seconds: limit.as_secs(), why, pod }.into(),
+    match blocker {
+        Blocker { why, lasts: true } => Failure::JobCannotStart { why: why.to_string(), pod }.into(),
+        Blocker { why, lasts: false } => Failure::JobLate { seconds: limit.as_secs(), why, pod }.into(),
     }
 }
 
@@ -136,14 +137,14 @@ fn until_late(
 /// late. But if the dry run of what it makes has failed for as long as a pod may take, so have its own requests: a
 /// webhook of which no pod is left, since the drain has evicted them, say, answers neither of us before the node is
 /// given back.
-fn in_the_end(ctx: &NodeContext<'_>, kept: Kept) -> Option<Kept> {
-    if kept.why != NotBegun::ControllerAway {
-        return Some(kept);
+fn in_the_end(ctx: &NodeContext<'_>, blocker: Blocker) -> Option<Blocker> {
+    if blocker.why != NotBegun::ControllerAway {
+        return Some(blocker);
     }
     let tried = dry_run(ctx);
     let until = later(failing::since(ctx.snapshot, &tried)?, ctx.op.intent.pull_timeout);
     let why = failing::of(ctx.snapshot, &tried).filter(|_| ctx.snapshot.now >= until)?;
-    Some(Kept { why: NotBegun::Unanswered(why), ..kept })
+    Some(Blocker { why: NotBegun::Unanswered(why), ..blocker })
 }
 
 /// Whether the API server admits what the operation makes.
@@ -152,25 +153,25 @@ fn dry_run(ctx: &NodeContext<'_>) -> Question {
 }
 
 /// What keeps a pod of the Job from starting.
-struct Kept {
+struct Blocker {
     why: NotBegun,
     /// No waiting helps.
     lasts: bool,
 }
 
 /// What keeps a pod of the Job from starting, or the Job from having one.
-fn kept(
+fn blocker(
     ctx: &NodeContext<'_>,
     job: &JobView,
     pods: &JobPods<'_>,
     known: Option<Known>,
-) -> Planned<Option<Kept>> {
+) -> Planned<Option<Blocker>> {
     if let Some(Obstacle { permanent, text }) = known.and_then(Known::obstacle) {
-        return Some(Kept { why: NotBegun::Pod(text), lasts: permanent }).into();
+        return Some(Blocker { why: NotBegun::Pod(text), lasts: permanent }).into();
     }
     let mut effects = Effects::default();
     let why = effects.absorb(locked(ctx, pods)).or_else(|| effects.absorb(podless(ctx, job, pods)));
-    Planned { value: why.map(|why| Kept { why, lasts: false }), effects }
+    Planned { value: why.map(|why| Blocker { why, lasts: false }), effects }
 }
 
 /// What is known of a Job's pod that does not work.
@@ -208,8 +209,8 @@ fn known(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Known>> {
     let mut effects = Effects::default();
     let silent = there.iter().find_map(|pod| effects.absorb(pod_news::event_message(ctx.snapshot, pod)));
     let known = silent.map(|told| match told {
-        Told::Wrong(text) => Known::Obstacle(Obstacle { permanent: false, text }),
-        Told::Pulls { .. } => Known::Calm(told.to_string()),
+        PodNews::Obstacle(text) => Known::Obstacle(Obstacle { permanent: false, text }),
+        PodNews::Pulling { .. } => Known::Calm(told.to_string()),
     });
     Planned { value: known, effects }
 }

@@ -17,7 +17,7 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         job,
-        state::{At, Begun, Verdict},
+        state::{At, GivenUp, Touched},
         waiting::Waiting,
     },
 };
@@ -65,15 +65,15 @@ fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Opt
 
 /// What a node is given up for: it is not as it was if its command may have begun, or has succeeded, whatever
 /// became of the Job that was to record that.
-pub fn given_up(ctx: &NodeContext<'_>, verdict: Verdict) -> Verdict {
+pub fn explained(ctx: &NodeContext<'_>, given_up: GivenUp) -> GivenUp {
     let succeeded = ctx.work.succeeded_in().is_some();
-    let is_touched = verdict.begun == Begun::No && (succeeded || job::may_have_begun(ctx));
-    let begun = if is_touched { Begun::Meanwhile } else { verdict.begun };
+    let is_touched = given_up.touched == Touched::No && (succeeded || job::may_have_begun(ctx));
+    let touched = if is_touched { Touched::Perhaps } else { given_up.touched };
     if !succeeded {
-        return Verdict { begun, ..verdict };
+        return GivenUp { touched, ..given_up };
     }
-    let reason = manual::explained_in(Section::NotRecorded, &format!("{SAID}: {}", verdict.reason));
-    Verdict { reason, begun }
+    let reason = manual::explained_in(Section::NotRecorded, &format!("{SAID}: {}", given_up.reason));
+    GivenUp { reason, touched }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct Working {
     pub waiter: WaiterRecord,
     /// What is said of the reboot so far; nothing before the operation is next.
     pub reboot: Option<RebootStatus>,
-    pub given_up: Option<Verdict>,
+    pub given_up: Option<GivenUp>,
 }
 
 /// The machine that is worked on, whatever becomes of its Node object.
@@ -98,7 +98,7 @@ pub enum At {
     Claim {
         passed_in: Option<String>,
     },
-    Drain(Drain),
+    Drain(DrainRecord),
     /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
     /// `let_go_in`: the boot in which the present Job was first let run.
     /// `succeeded_in`: the boot in which the command succeeded, if the present Job only records that.
@@ -113,7 +113,7 @@ pub enum At {
 
 /// A drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
+pub struct DrainRecord {
     pub started: Stamp,
     pub deadline: Option<Stamp>,
     pub blocked_since: Option<Stamp>,
@@ -169,30 +169,30 @@ pub struct WaiterRecord {
 
 /// Why a node is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct GivenUp {
     pub reason: String,
-    pub begun: Begun,
+    pub touched: Touched,
 }
 
 /// Whether the operation has begun on a node that is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum Touched {
     /// It is given up for another reason.
-    Unasked,
+    NotTheReason,
     /// It is given up because no container of the operation has begun, and none is going to: the node is as it
     /// was.
     No,
     /// One began before the Job was seen to end, or may have.
-    Meanwhile,
+    Perhaps,
 }
 
-impl Begun {
+impl Touched {
     /// As it stands in the status.
     pub fn recorded(self) -> Option<bool> {
         match self {
-            Self::Unasked => None,
+            Self::NotTheReason => None,
             Self::No => Some(true),
-            Self::Meanwhile => Some(false),
+            Self::Perhaps => Some(false),
         }
     }
 }
@@ -232,7 +232,7 @@ impl Over {
 impl Machine {
     /// What its Node object says of it.
     pub fn of(snapshot: &Snapshot, node: &NodeView) -> Self {
-        Self { id: node.machine_id.clone(), control_plane: snapshot.is_member(node) }
+        Self { id: node.machine_id.clone(), control_plane: snapshot.is_control_plane(node) }
     }
 
     /// Notes what was not known of it before. What is known stays: a Node object that a kubelet has made again

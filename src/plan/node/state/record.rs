@@ -3,8 +3,8 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    At, Begun, Drain, Entry, Found, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot, State,
-    Tampered, Verdict, Verify, WaiterRecord, Working,
+    At, DrainRecord, Entry, Found, GivenUp, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot,
+    State, Tampered, Touched, Verify, WaiterRecord, Working,
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
@@ -123,7 +123,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     };
     let at = match entry.step {
         Some(Step::Claim) | None => At::Claim { passed_in: entry.boot.clone() },
-        Some(Step::Drain) => At::Drain(Drain {
+        Some(Step::Drain) => At::Drain(DrainRecord {
             started: needed(time(&entry.drain_started_at), "start of the drain"),
             deadline: time(&entry.deadline),
             blocked_since: time(&entry.blocked_since),
@@ -161,24 +161,25 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     Working { at, machine, found: found(entry), job, waiter, reboot: entry.reboot_status, given_up }
 }
 
-/// The verdict that stands in an entry whose node is being given up.
-fn given_up(entry: &NodeStatus) -> Option<Verdict> {
+/// The reason that stands in an entry whose node is being given up.
+fn given_up(entry: &NodeStatus) -> Option<GivenUp> {
     // Until 0.1 a Job that was given up had a deadline, and the reason stood in the message.
     let before =
         || entry.message.clone().filter(|_| entry.step == Some(Step::Job) && entry.deadline.is_some());
     let reason = entry.given_up.clone().or_else(before)?;
-    let begun = match (&entry.given_up, entry.untouched) {
-        (Some(_), None) => Begun::Unasked,
-        (Some(_), Some(true)) => Begun::No,
-        (Some(_), Some(false)) | (None, _) => Begun::Meanwhile,
+    let touched = match (&entry.given_up, entry.untouched) {
+        (Some(_), None) => Touched::NotTheReason,
+        (Some(_), Some(true)) => Touched::No,
+        (Some(_), Some(false)) | (None, _) => Touched::Perhaps,
     };
-    Some(Verdict { reason, begun })
+    Some(GivenUp { reason, touched })
 }
 
 fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
     let Working { at, machine, found, job, waiter, reboot, given_up } = work;
     let (job_name, job_uid) = job.map(|JobRecord { name, uid }| (name, uid)).unzip();
-    let (given_up, untouched) = given_up.map(|Verdict { reason, begun }| (reason, begun.recorded())).unzip();
+    let (given_up, untouched) =
+        given_up.map(|GivenUp { reason, touched }| (reason, touched.recorded())).unzip();
     let entry = NodeStatus {
         phase: Phase::Running,
         job_name,
@@ -195,7 +196,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
     };
     match at {
         At::Claim { passed_in } => NodeStatus { step: Some(Step::Claim), boot: passed_in, ..entry },
-        At::Drain(Drain { started, deadline, blocked_since, detaching_since }) => NodeStatus {
+        At::Drain(DrainRecord { started, deadline, blocked_since, detaching_since }) => NodeStatus {
             step: Some(Step::Drain),
             drain_started_at: Some(written(started)),
             deadline: deadline.map(written),
@@ -243,7 +244,7 @@ mod tests {
 
     fn working(at: At) -> State {
         let job = JobRecord { name: "j".into(), uid: Some("ju".into()) };
-        let given_up = Verdict { reason: "no room".into(), begun: Begun::Meanwhile };
+        let given_up = GivenUp { reason: "no room".into(), touched: Touched::Perhaps };
         let waiter =
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
         let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), ..Found::default() };
@@ -261,7 +262,7 @@ mod tests {
     fn what_is_written_is_read_again_in_every_state() {
         let boot = "b2".to_owned();
         let verify = Verify { boot: boot.clone(), ready_since: Some(at(6)), deadline: at(900) };
-        let drain = Drain {
+        let drain = DrainRecord {
             started: at(0),
             deadline: Some(at(900)),
             blocked_since: Some(at(1)),
@@ -343,10 +344,10 @@ mod tests {
             ..NodeStatus::default()
         };
         let Ok(Entry { state: State::Working(work), .. }) = Entry::parse(&entry) else { panic!() };
-        let verdict = work.given_up.unwrap();
+        let given_up = work.given_up.unwrap();
         assert_eq!(
-            (verdict.reason.as_str(), verdict.begun),
-            ("the Job's pod could not start", Begun::Meanwhile)
+            (given_up.reason.as_str(), given_up.touched),
+            ("the Job's pod could not start", Touched::Perhaps)
         );
     }
 }

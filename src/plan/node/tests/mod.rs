@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{
     context::Decision,
+    enforce::claim_and_cordon,
     fixtures::{World, at, line},
-    hold::hold,
     step,
 };
 use crate::{
@@ -154,15 +154,15 @@ fn a_machine_that_shares_its_id_with_others_is_not_told_from_them() {
 }
 
 #[test]
-fn holding_a_node() {
-    let held = |world: &World| {
+fn claim_and_cordon_are_enforced() {
+    let enforced = |world: &World| {
         world.decide(|ctx| {
-            let Planned { value, effects } = hold(ctx);
+            let Planned { value, effects } = claim_and_cordon(ctx);
             let nothing = Planned { value: None::<Decision>, effects: effects.clone() };
             value.map_or_else(
                 || {
                     format!(
-                        "holds{}",
+                        "in place{}",
                         nothing
                             .effects
                             .questions
@@ -179,7 +179,7 @@ fn holding_a_node() {
     let unclaimed = || draining().node(|node| node.claimed_by = None);
     let mut other = Vec::new();
     for (world, expected) in [
-        (draining(), "holds"),
+        (draining(), "in place"),
         (uncordoned(), "waits: cordoning the node again, which somebody uncordoned; patching node n1"),
         (unclaimed(), "waits: checking that the node is still to be claimed; asks reading NodeOp ns/op"),
         (unclaimed().answer(me(), Answer::Found), "waits: claiming the node; patching node n1"),
@@ -188,10 +188,10 @@ fn holding_a_node() {
             "gives up: the node was taken over by NodeOp ns/other",
         ),
         // Who cordoned it decides whether it is uncordoned in the end.
-        (draining().node(|node| node.cordoned_by = Some(rival())), "holds; asks reading NodeOp ns/other"),
-        (draining().node(|node| node.cordoned_by = None), "holds"),
+        (draining().node(|node| node.cordoned_by = Some(rival())), "in place; asks reading NodeOp ns/other"),
+        (draining().node(|node| node.cordoned_by = None), "in place"),
     ] {
-        other.extend(unexpected(&held(&world), expected));
+        other.extend(unexpected(&enforced(&world), expected));
     }
     assert!(other.is_empty(), "{other:#?}");
 }

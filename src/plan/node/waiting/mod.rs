@@ -55,9 +55,9 @@ pub enum Waiting {
     /// No two control-plane nodes at once.
     Rivals,
     /// Whether the other control-plane nodes are still well is read.
-    Members,
+    ControlPlanesUnread,
     /// One of them is not, and this node would be the second one that is away.
-    Member(Unwell),
+    ControlPlaneUnwell(Unwell),
     /// The last node that serves is left in load balancers.
     OthersServe,
     /// Load balancers leave the node before it is disturbed.
@@ -172,7 +172,7 @@ impl Waiting {
             | Self::OthersServe => WaitReason::Claim,
             Self::LoadBalancers { .. } => WaitReason::LoadBalancers,
             Self::Rivals => WaitReason::Rival,
-            Self::Members | Self::Member(_) => WaitReason::Quorum,
+            Self::ControlPlanesUnread | Self::ControlPlaneUnwell(_) => WaitReason::Quorum,
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
@@ -235,8 +235,8 @@ impl fmt::Display for Waiting {
             Self::CordonOwner => "checking who cordoned the node",
             Self::StillOurs => "checking that the node is still to be claimed",
             Self::Rivals => "checking that no other control-plane node is worked on",
-            Self::Members => "checking that the other control-plane nodes are well",
-            Self::Member(why) => {
+            Self::ControlPlanesUnread => "checking that the other control-plane nodes are well",
+            Self::ControlPlaneUnwell(why) => {
                 return write!(
                     f,
                     "waiting: {why}; this node is claimed meanwhile, and given back if the NodeOp is deleted"

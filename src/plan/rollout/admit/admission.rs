@@ -1,7 +1,7 @@
 //! What must stand before the first node is taken: the finalizer, and the API server's word that it admits
 //! our pods.
 
-use super::Pass;
+use super::Admitter;
 use crate::{
     api::node_statuses::Mark,
     plan::{
@@ -26,7 +26,7 @@ pub(super) enum Admission {
     Refused(Refused),
 }
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// What is still to be done, or to be known, before the node is taken.
     pub(super) fn prepared(&mut self, view: &NodeView) -> Option<NotTaken> {
         if let Some(prepare) = finalizer::missing(self.op) {

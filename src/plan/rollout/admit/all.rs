@@ -9,7 +9,7 @@ use std::{
     mem,
 };
 
-use super::{Pass, admission::Admission};
+use super::{Admitter, admission::Admission};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -18,14 +18,14 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned},
-            snapshot::{Snapshot, Standing},
+            snapshot::{NodeClass, Snapshot},
             why::Why,
         },
         rollout::{context::Rollout, not_taken::NotTaken, status::FirstWaiting, targets},
     },
 };
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// Gives what there is to give, and says of all others why they wait. `of_others`: why none of those that
     /// follow is started, once it is the same for all.
     pub(super) fn all(mut self, of_others: impl Fn(&Self) -> Option<NotTaken>) -> Planned<Rollout> {
@@ -107,11 +107,12 @@ fn remarkable<'a>(
     down: &BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
     let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
-    let taken = snapshot.nodes.by_name(Standing::Taken).keys().filter_map(|name| nodes.get_key_value(name));
+    let taken =
+        snapshot.nodes.by_name(NodeClass::Unavailable).keys().filter_map(|name| nodes.get_key_value(name));
     let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
     let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
-    let members = snapshot.nodes.by_name(Standing::ControlPlane);
-    let place = |name: &'a String| (!members.contains_key(name), !down.contains(name), name);
+    let labelled = snapshot.nodes.by_name(NodeClass::ControlPlane);
+    let place = |name: &'a String| (!labelled.contains_key(name), !down.contains(name), name);
     let in_order = recorded.chain(taken).chain(gone).map(|(name, entry)| (place(name), entry));
     let in_order: BTreeMap<_, _> = in_order.collect();
     in_order.into_iter().map(|((.., name), entry)| (name, entry))
@@ -239,13 +240,13 @@ mod tests {
             let all = op.object.status.clone().unwrap().node_statuses;
             let releases = Releases::default();
             let ctx = RolloutContext::new(&snapshot, &op, &releases);
-            let planned = |of_others: &dyn Fn(&Pass<'_, '_>) -> Option<NotTaken>| {
+            let planned = |of_others: &dyn Fn(&Admitter<'_, '_>) -> Option<NotTaken>| {
                 let (rollout, mut shared) =
                     (Rollout { nodes: all.clone(), ..Rollout::default() }, Shared::default());
-                let Planned { value, effects } = admit::pass(&ctx, rollout, &mut shared).all(of_others);
+                let Planned { value, effects } = admit::admitter(&ctx, rollout, &mut shared).all(of_others);
                 (value.nodes, value.waiting, effects, value.progress)
             };
-            let (nodes, waiting, effects, progress) = planned(&|pass| pass.of_others());
+            let (nodes, waiting, effects, progress) = planned(&|admitter| admitter.of_others());
             let (each, reasons, wanted, of_all) = planned(&|_| None);
             assert_eq!(nodes, each, "seed {seed}");
             assert_eq!((effects, progress), (wanted, of_all), "seed {seed}");

@@ -5,7 +5,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::Pass;
+use super::Admitter;
 use crate::{
     api::nodeop::NodeStatus,
     plan::{
@@ -21,7 +21,7 @@ use crate::{
 /// How long a node that is not Ready keeps a round of a `Continuous` upgrade from its end.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// Why the operation is done with a node that it has not taken.
     pub(super) fn ends(&self, view: &NodeView) -> Option<Untouched> {
         if let Some(upgrade) = self.others.and_then(|others| others.decided(view)) {

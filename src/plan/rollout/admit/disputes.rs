@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pass;
+use super::Admitter;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -24,11 +24,11 @@ use crate::{
 
 /// By architecture, if nodes of it disagree.
 #[derive(Debug, Default)]
-pub struct Disputes(BTreeMap<String, Next>);
+pub struct Disputes(BTreeMap<String, Arbiter>);
 
 /// What is to come.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum Arbiter {
     /// The preflight of this node, which is asked besides those that are ahead.
     Asks(String),
     /// One that runs already.
@@ -50,17 +50,20 @@ impl Disputes {
         let images = op.object.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
         let by_release = snapshot.nodes.archs().filter(|arch| releases.is_disputed(arch));
         let archs = image::disputed(images).chain(by_release.map(String::as_str));
-        let mut found: BTreeMap<String, Next> = archs.map(|arch| (arch.to_owned(), Next::Takes)).collect();
+        let mut found: BTreeMap<String, Arbiter> =
+            archs.map(|arch| (arch.to_owned(), Arbiter::Takes)).collect();
         if found.is_empty() {
             return Self::default();
         }
         for (name, entry) in nodes.marked([Mark::Pending, Mark::Preflight]) {
             let Some(view) = snapshot.nodes.get(name) else { continue };
-            let Some(next) = found.get_mut(&view.arch).filter(|next| **next != Next::Tells) else { continue };
+            let Some(next) = found.get_mut(&view.arch).filter(|next| **next != Arbiter::Tells) else {
+                continue;
+            };
             if entry.phase == Phase::Preflight {
-                *next = Next::Tells;
-            } else if *next == Next::Takes && can_be_asked(view, entry, others) {
-                *next = Next::Asks(name.clone());
+                *next = Arbiter::Tells;
+            } else if *next == Arbiter::Takes && can_be_asked(view, entry, others) {
+                *next = Arbiter::Asks(name.clone());
             }
         }
         Self(found)
@@ -68,27 +71,27 @@ impl Disputes {
 
     /// Whether this node is asked besides those that are ahead.
     pub fn is_asked(&self, node: &str) -> bool {
-        self.0.values().any(|next| matches!(next, Next::Asks(name) if name == node))
+        self.0.values().any(|next| matches!(next, Arbiter::Asks(name) if name == node))
     }
 
     /// Whether no node is left that is to be asked besides.
     pub fn are_asked(&self) -> bool {
-        !self.0.values().any(|next| matches!(next, Next::Asks(_)))
+        !self.0.values().any(|next| matches!(next, Arbiter::Asks(_)))
     }
 
     /// The node's preflight was begun.
     pub fn begins(&mut self, node: &NodeView) {
         if let Some(next) = self.0.get_mut(&node.arch) {
-            *next = Next::Tells;
+            *next = Arbiter::Tells;
         }
     }
 
     /// Whether this node, which is the first in order that disagrees with others, is taken all the same.
     pub fn is_decided_by(&mut self, node: &NodeView) -> bool {
-        let Some(next) = self.0.get_mut(&node.arch).filter(|next| **next == Next::Takes) else {
+        let Some(next) = self.0.get_mut(&node.arch).filter(|next| **next == Arbiter::Takes) else {
             return false;
         };
-        *next = Next::Decided;
+        *next = Arbiter::Decided;
         true
     }
 }
@@ -97,10 +100,10 @@ impl Disputes {
 fn can_be_asked(view: &NodeView, entry: &NodeStatus, others: Option<&Others<'_>>) -> bool {
     let is_free = view.is_fit() && entry.node_uid.is_none();
     let has_told = entry.boot.as_ref() == Some(&view.boot_id);
-    is_free && !has_told && others.is_some_and(|others| others.keep(view).is_none())
+    is_free && !has_told && others.is_some_and(|others| others.precede(view).is_none())
 }
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// What follows for a pending node from what it told of the image, in its present boot.
     pub(super) fn judge(&self, view: &NodeView, entry: &NodeStatus) -> Judged {
         let images = self.op.object.status.as_ref().map(|status| status.images.as_slice());

@@ -51,17 +51,17 @@ impl Shared {
 }
 
 /// Why a pending node does not start now.
-enum Hold {
+enum Blocked {
     /// The node alone waits; the next one may go.
     Node(NotTaken),
     /// So do all that come after it: the order is a promise (control-plane nodes first).
     AllAfter(NotTaken),
     /// So do all that come after it, for the very same reason.
-    All(NotTaken),
+    AllAlike(NotTaken),
 }
 
 /// One pass over the pending nodes of a NodeOp.
-struct Pass<'a, 's> {
+struct Admitter<'a, 's> {
     snapshot: &'a Snapshot,
     op: &'a Op,
     /// Whom a preflight gives way to; nobody if there is no preflight.
@@ -98,10 +98,14 @@ struct Pass<'a, 's> {
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill<'a>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &mut Shared) -> Planned<Rollout> {
-    pass(ctx, rollout, shared).all(Pass::of_others)
+    admitter(ctx, rollout, shared).all(Admitter::of_others)
 }
 
-fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut Shared) -> Pass<'a, 's> {
+fn admitter<'a, 's>(
+    ctx: &'a RolloutContext<'a>,
+    rollout: Rollout,
+    shared: &'s mut Shared,
+) -> Admitter<'a, 's> {
     let RolloutContext { snapshot, op, .. } = *ctx;
     let Rollout { nodes, progress, .. } = &rollout;
     let running = nodes.count(Mark::Running);
@@ -115,7 +119,7 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
     let others = ctx.others();
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
     let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
-    Pass {
+    Admitter {
         snapshot,
         op,
         others,
@@ -136,13 +140,13 @@ fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut S
     }
 }
 
-impl Pass<'_, '_> {
+impl Admitter<'_, '_> {
     /// Starts a node that is not started, or says why not.
     fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         match (entry.phase, &self.closed) {
             (Phase::Pending, Some(why)) => {
                 let why = NotTaken::Closed(why.clone());
-                self.forget_if_kept(name, entry);
+                self.forget_if_preceded(name, entry);
                 Some(why)
             }
             (Phase::Pending, None) => self.node(name, entry),
@@ -168,7 +172,7 @@ impl Pass<'_, '_> {
     ///    attempt: either ends it untouched, before a slot is asked for;
     /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
     /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
-    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
+    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::blocked`]);
     /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
@@ -193,7 +197,7 @@ impl Pass<'_, '_> {
             self.no_worker_before(name);
             return Some(NotTaken::GivenBack);
         }
-        if let Some(why) = self.kept(view) {
+        if let Some(why) = self.preceded(view) {
             self.no_worker_before(name);
             if entry.boot.is_some() {
                 preflight::forget(entry);
@@ -220,26 +224,26 @@ impl Pass<'_, '_> {
             *entry = untouched(self.snapshot.now, entry, &Untouched::Attempted);
             return None;
         }
-        if asks { self.preflight(view, entry) } else { self.take_or_hold(view, entry) }
+        if asks { self.preflight(view, entry) } else { self.take_or_wait(view, entry) }
     }
 
     /// Takes a node whose turn it is, or says what it waits for.
-    fn take_or_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
+    fn take_or_wait(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         if let Some(why) = &self.queue {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
         }
-        let held = self.hold(view);
-        if !matches!(held, Some(Hold::Node(_))) {
+        let blocked = self.blocked(view);
+        if !matches!(blocked, Some(Blocked::Node(_))) {
             self.preflights_left = self.preflights_left.saturating_sub(1);
         }
-        match held {
-            Some(Hold::Node(why)) => return Some(why),
-            Some(Hold::AllAfter(why)) => {
+        match blocked {
+            Some(Blocked::Node(why)) => return Some(why),
+            Some(Blocked::AllAfter(why)) => {
                 self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
                 return Some(why);
             }
-            Some(Hold::All(why)) => {
+            Some(Blocked::AllAlike(why)) => {
                 self.queue = Some(why.clone());
                 return Some(why);
             }
@@ -254,16 +258,16 @@ impl Pass<'_, '_> {
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
     /// made for it.
-    fn kept(&self, view: &NodeView) -> Option<NotTaken> {
+    fn preceded(&self, view: &NodeView) -> Option<NotTaken> {
         let others = self.others.as_ref()?;
-        others.keep(view).or_else(|| self.taken(view)).or_else(|| self.at_work(view))
+        others.precede(view).or_else(|| self.taken(view)).or_else(|| self.at_work(view))
     }
 
     /// What a preflight found out about a node is not so any more once somebody else works on it, also while
     /// nothing is started.
-    fn forget_if_kept(&self, name: &str, entry: &mut NodeStatus) {
+    fn forget_if_preceded(&self, name: &str, entry: &mut NodeStatus) {
         let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
-        if found_out.is_some_and(|view| view.labels.on_hold() || self.kept(view).is_some()) {
+        if found_out.is_some_and(|view| view.labels.on_hold() || self.preceded(view).is_some()) {
             preflight::forget(entry);
         }
     }
@@ -302,58 +306,64 @@ impl Pass<'_, '_> {
     /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
     /// is taken before it.
     fn no_worker_before(&mut self, name: &str) {
-        if self.snapshot.nodes.get(name).is_some_and(|view| self.snapshot.is_member(view) && view.ready) {
+        if self
+            .snapshot
+            .nodes
+            .get(name)
+            .is_some_and(|view| self.snapshot.is_control_plane(view) && view.ready)
+        {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
     }
 
-    fn hold(&mut self, view: &NodeView) -> Option<Hold> {
+    fn blocked(&mut self, view: &NodeView) -> Option<Blocked> {
         let slots = &self.rollout.progress.slots;
         if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
             // With nobody at work no turn will come by itself.
             let none_comes = self.busy == 0 && !self.is_one_before(view);
-            let held = slots.out_of_service.values().next().filter(|_| none_comes);
-            let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
-            self.rollout.progress.held = true;
-            return Some(Hold::All(NotTaken::OutOfService(why.clone())));
+            let down = slots.out_of_service.values().next().filter(|_| none_comes);
+            let Some(why) = down else { return Some(Blocked::AllAlike(NotTaken::Turn)) };
+            self.rollout.progress.blocked = true;
+            return Some(Blocked::AllAlike(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
-            if self.snapshot.is_member(view) { Hold::AllAfter(why) } else { Hold::Node(why) }
+            if self.snapshot.is_control_plane(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
         };
         let holder = others::holder(self.snapshot, self.op, view);
         if let Some(why) = holder.or_else(|| self.taken(view)).or_else(|| self.at_work(view)) {
             return Some(ordered(why));
         }
-        self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
+        self.quorum(view).or_else(|| self.prepared(view)).map(Blocked::AllAfter)
     }
 
     /// Whether a node comes before this one that takes a slot which it holds already.
     fn is_one_before(&self, view: &NodeView) -> bool {
         let mut down =
             self.rollout.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
-        down.any(|node| self.snapshot.is_member(node) || !self.snapshot.is_member(view))
+        down.any(|node| self.snapshot.is_control_plane(node) || !self.snapshot.is_control_plane(view))
     }
 
     /// Why a control-plane node has to wait for others.
     fn quorum(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if !self.op.intent.disturbs() || !self.snapshot.is_member(view) {
+        if !self.op.intent.disturbs() || !self.snapshot.is_control_plane(view) {
             return None;
         }
         let limit = self.snapshot.settings.control_plane_concurrency;
-        let held = self.shared.control_planes(self.snapshot);
-        if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
+        let under_way = self.shared.control_planes(self.snapshot);
+        if let Some((key, node)) = under_way.first().filter(|_| under_way.len() >= limit) {
             let (op, node) = (key.clone(), node.clone());
             let other = || NotTaken::Other { op, why: Precedes::HasControlPlane(node.clone()) };
             return Some(if *key == self.op.id.key() { NotTaken::ControlPlane(node) } else { other() });
         }
         // A control-plane node that failed and is out of service is one that is away, however many may go at
         // once.
-        let control_plane =
-            |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
+        let control_plane = |name: &str| {
+            self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_control_plane(node))
+        };
         let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
-        if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
-            self.rollout.progress.held = self.busy == 0;
+        if let Some((_, why)) = down.clone().next().filter(|_| under_way.len() + down.count() >= limit) {
+            self.rollout.progress.blocked = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);
@@ -369,7 +379,7 @@ impl Pass<'_, '_> {
 /// Takes a node: recorded first, and everything else follows from that.
 fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
     shared.nodes.insert(view.name.clone(), op.id.key());
-    if op.intent.disturbs() && snapshot.is_member(view) {
+    if op.intent.disturbs() && snapshot.is_control_plane(view) {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the

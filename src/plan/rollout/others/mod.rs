@@ -85,7 +85,7 @@ impl<'a> Others<'a> {
     }
 
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
-    pub fn keep(&self, node: &NodeView) -> Option<NotTaken> {
+    pub fn precede(&self, node: &NodeView) -> Option<NotTaken> {
         if let Some(why) = holder(self.snapshot, self.op, node).or_else(|| self.newer(node)) {
             return Some(why);
         }

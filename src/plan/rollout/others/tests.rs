@@ -103,7 +103,7 @@ impl World {
     fn waits(&self, op: &str, node: &str) -> Option<String> {
         let op = Op::of(&self.0.ops[&("ns".into(), op.into())]);
         Others::of(&self.0, &op, maker(&self.0, &op.object).map(AsRef::as_ref))
-            .keep(&self.0.nodes[node])
+            .precede(&self.0.nodes[node])
             .map(|why| why.to_string())
     }
 

@@ -15,7 +15,7 @@ use crate::plan::{
         time::later,
     },
     node::{
-        context::Next,
+        context::EntryPlan,
         state::{Entry, Preflight, State},
     },
 };
@@ -62,16 +62,16 @@ impl PreflightContext<'_> {
     }
 
     /// Waits with the next pod, if it is too early.
-    pub(super) fn pause(&self) -> Option<Planned<Next>> {
+    pub(super) fn pause(&self) -> Option<Planned<EntryPlan>> {
         let now = self.snapshot.now;
         let lost = self.snapshot.begun_at(self.record.lost_at?);
         let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.first());
         let message = self.entry.message.clone().filter(|_| now < at)?;
-        Some(Planned::from(Next::Wait(Asking::AsTold(message).into())).with(Effects::wake_at(at)))
+        Some(Planned::from(EntryPlan::Wait(Asking::AsTold(message).into())).with(Effects::wake_at(at)))
     }
 
     /// The next attempt, in a while; or the end, if pods have been lost for too long.
-    pub(super) fn again(&self, why: Lost) -> Next {
+    pub(super) fn again(&self, why: Lost) -> EntryPlan {
         let (now, limit) = (self.snapshot.now, self.op.intent.pull_timeout);
         let first = self.first().unwrap_or(now);
         if now >= later(first, limit) {
@@ -82,18 +82,18 @@ impl PreflightContext<'_> {
 
     /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name
     /// after the other holds the node up, and cannot fail it.
-    pub(super) fn foreign(&self, pod: &PodView) -> Next {
+    pub(super) fn foreign(&self, pod: &PodView) -> EntryPlan {
         let why = Lost::NameTaken((pod.namespace.clone(), pod.name.clone()));
         self.try_again(self.snapshot.now, &why)
     }
 
-    fn try_again(&self, first: Timestamp, why: &Lost) -> Next {
+    fn try_again(&self, first: Timestamp, why: &Lost) -> EntryPlan {
         let now = self.snapshot.now;
         let attempt = self.record.attempt.unwrap_or(0).saturating_add(1);
         let at = self.next_try(now, attempt, Some(first));
         let record = Preflight { attempt: Some(attempt), lost_at: Some(now.into()), ..self.record.clone() };
         let (message, since, state) =
             (Some(tried_again(why, at)), Some(first.into()), State::Preflight(record));
-        Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
+        EntryPlan::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }

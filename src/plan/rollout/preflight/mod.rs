@@ -37,10 +37,10 @@ use crate::{
             time::later,
         },
         node::{
-            context::{Next, Op, ends_untouched},
+            context::{EntryPlan, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
-        pod_news::{self, Told},
+        pod_news::{self, PodNews},
         rollout::{
             context::{Rollout, RolloutContext},
             not_taken::NotTaken,
@@ -85,8 +85,8 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
 
 /// What becomes of a node in phase `Preflight` whose rollout starts nothing more: it is as untouched as the
 /// others, and its pod goes.
-pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> Next {
-    let unchanged = || Next::Become(Box::new(status.clone()));
+pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> EntryPlan {
+    let unchanged = || EntryPlan::Record(Box::new(status.clone()));
     let RolloutContext { snapshot, op, .. } = *rollout;
     let Ok(entry) = Entry::parse(status) else { return unchanged() };
     let State::Preflight(record) = &entry.state else { return unchanged() };
@@ -94,8 +94,8 @@ pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> Next {
 }
 
 /// Advances a node in phase `Preflight`.
-pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) -> Planned<Next> {
-    let unchanged = || Next::Become(Box::new(status.clone())).into();
+pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) -> Planned<EntryPlan> {
+    let unchanged = || EntryPlan::Record(Box::new(status.clone())).into();
     let RolloutContext { snapshot, op, .. } = *rollout;
     let Ok(entry) = Entry::parse(status) else { return unchanged() };
     let State::Preflight(record) = &entry.state else { return unchanged() };
@@ -112,13 +112,13 @@ pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) ->
         return ctx.reset(Some(Interrupted::Rebooted)).into();
     }
     if node.labels.on_hold() {
-        return ctx.reset(Some(Interrupted::Kept(NotTaken::OnHold))).into();
+        return ctx.reset(Some(Interrupted::NotTaken(NotTaken::OnHold))).into();
     }
-    if let Some(why) = others.keep(node) {
-        return ctx.reset(Some(Interrupted::Kept(why))).into();
+    if let Some(why) = others.precede(node) {
+        return ctx.reset(Some(Interrupted::NotTaken(why))).into();
     }
     let next = ctx.ask(intent, node);
-    let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);
+    let decides = matches!(&next.value, EntryPlan::Record(next) if next.phase != Phase::Preflight);
     let open = others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none());
     let open = Effects::ask(open);
     if !decides || open.questions.is_empty() {
@@ -127,13 +127,13 @@ pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) ->
     wait(Asking::Confirming).with(next.effects).with(open)
 }
 
-fn wait(why: Asking) -> Planned<Next> {
-    Next::Wait(why.into()).into()
+fn wait(why: Asking) -> Planned<EntryPlan> {
+    EntryPlan::Wait(why.into()).into()
 }
 
 impl PreflightContext<'_> {
     /// What the node's pod says, or is about to.
-    fn ask(&self, intent: &PreflightIntent, node: &NodeView) -> Planned<Next> {
+    fn ask(&self, intent: &PreflightIntent, node: &NodeView) -> Planned<EntryPlan> {
         let name = self.op.object_name(&node.name, "preflight", self.record.attempt.unwrap_or(0));
         let Some(pod) = self.snapshot.pods.get(&(self.op.id.namespace.clone(), name.clone())) else {
             if let Some(pause) = self.pause() {
@@ -162,7 +162,7 @@ impl PreflightContext<'_> {
     }
 
     /// The container has ended.
-    fn verdict(&self, node: &NodeView, pod: &PodView, ended: &Ended) -> Next {
+    fn verdict(&self, node: &NodeView, pod: &PodView, ended: &Ended) -> EntryPlan {
         if ended.code != 0 {
             return match lost::says_nothing(pod, ended) {
                 true => self.again(lost::reason(pod)),
@@ -172,7 +172,7 @@ impl PreflightContext<'_> {
         match image::compare(self.snapshot, &self.op.object, pod) {
             image::Compared::Differs(why) => return self.fail(PreflightFailure::OtherContent(why)),
             // What it is compared with stands in status before anything follows from it.
-            image::Compared::First => return Next::Wait(Asking::Runs.into()),
+            image::Compared::First => return EntryPlan::Wait(Asking::Runs.into()),
             image::Compared::Same | image::Compared::Unknown => {}
         }
         let said = proceed(self.op, pod);
@@ -184,7 +184,7 @@ impl PreflightContext<'_> {
                 let skipped = format!("{SKIPPED} by preflight: {}", brief(message));
                 let target = already_at(self.op, message).or_else(|| self.status.target.clone());
                 let status = NodeStatus { target, ..self.status.clone() };
-                Next::Become(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
+                EntryPlan::Record(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
             }
             _ => {
                 let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
@@ -196,7 +196,7 @@ impl PreflightContext<'_> {
     }
 
     /// The check runs, or will again after it ended as `last` says, for as long as it may.
-    fn running(&self, intent: &PreflightIntent, pod: &PodView, last: Option<Ended>) -> Planned<Next> {
+    fn running(&self, intent: &PreflightIntent, pod: &PodView, last: Option<Ended>) -> Planned<EntryPlan> {
         let limit = intent.deadline;
         let deadline = later(self.snapshot.checking_since(pod), limit);
         let last = last.map(|last| last.to_string());
@@ -211,7 +211,7 @@ impl PreflightContext<'_> {
     }
 
     /// The container has not started, and in a pod that has ended it never will.
-    fn not_started(&self, pod: &PodView) -> Planned<Next> {
+    fn not_started(&self, pod: &PodView) -> Planned<EntryPlan> {
         let obstacle = pod.obstacle();
         if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
             return self.fail(PreflightFailure::CannotStart(lasts.text.clone())).into();
@@ -222,13 +222,13 @@ impl PreflightContext<'_> {
         let mut effects = Effects::default();
         let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
         let told = obstacle
-            .map(|obstacle| Told::Wrong(obstacle.text))
+            .map(|obstacle| PodNews::Obstacle(obstacle.text))
             .or_else(|| effects.absorb(pod_news::event_message(self.snapshot, pod)));
-        let why = told.as_ref().map(Told::to_string);
+        let why = told.as_ref().map(PodNews::to_string);
         if self.snapshot.now < deadline {
             let waits = match told {
-                Some(Told::Wrong(why)) => Asking::NotStarted { why },
-                Some(told @ Told::Pulls { .. }) => Asking::Starts { told: told.to_string() },
+                Some(PodNews::Obstacle(why)) => Asking::NotStarted { why },
+                Some(told @ PodNews::Pulling { .. }) => Asking::Starts { told: told.to_string() },
                 None => Asking::Runs,
             };
             return wait(waits).with(effects).with(Effects::wake_at(deadline));
@@ -242,21 +242,21 @@ impl PreflightContext<'_> {
         Planned::from(self.fail(PreflightFailure::NotStartedIn { limit, why })).with(effects)
     }
 
-    fn fail(&self, why: PreflightFailure) -> Next {
-        Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
+    fn fail(&self, why: PreflightFailure) -> EntryPlan {
+        EntryPlan::Record(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
     }
 
     /// Nothing was found out, and nothing is asked any more. The node waits as before, and says why its check
     /// was broken off, if `why` tells.
-    fn reset(&self, why: Option<Interrupted>) -> Next {
+    fn reset(&self, why: Option<Interrupted>) -> EntryPlan {
         self.back_to_pending(None, Found::default(), why.map(|why| why.to_string()))
     }
 
-    fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
+    fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> EntryPlan {
         let attempt = Some(self.record.attempt.unwrap_or(0));
         let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
         let since = Some(self.snapshot.now.into());
-        Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
+        EntryPlan::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }
 
@@ -295,7 +295,7 @@ pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
     }
     let before = rollout.nodes.clone();
     for (name, status) in before.marked([Mark::Preflight]) {
-        if let Next::Become(next) = withdrawn(ctx, status) {
+        if let EntryPlan::Record(next) = withdrawn(ctx, status) {
             rollout.nodes.insert(name, *next);
         }
     }

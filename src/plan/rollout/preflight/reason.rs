@@ -42,7 +42,7 @@ pub enum Interrupted {
     NodeNotReady,
     Rebooted,
     /// Somebody else has to do with the node.
-    Kept(NotTaken),
+    NotTaken(NotTaken),
 }
 
 /// Why a preflight's pod came to nothing. Another one follows it.
@@ -128,7 +128,7 @@ impl fmt::Display for Interrupted {
         match self {
             Self::NodeNotReady => f.write_str("Preflight interrupted: the node is not Ready"),
             Self::Rebooted => f.write_str("the node was rebooted during its preflight, it is asked again"),
-            Self::Kept(why) => why.fmt(f),
+            Self::NotTaken(why) => why.fmt(f),
         }
     }
 }

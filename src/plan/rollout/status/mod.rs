@@ -45,7 +45,7 @@ pub struct OpProgress {
     /// Nodes have ended, and say first that they were tried.
     pub is_recording: bool,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
-    pub held: bool,
+    pub blocked: bool,
     /// Nodes that somebody holds by a label.
     pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.

@@ -130,7 +130,7 @@ impl View<'_> {
             reason::ROLLING_OUT
         } else if self.is_on_hold() {
             reason::ON_HOLD
-        } else if progress.held {
+        } else if progress.blocked {
             reason::NODES_OUT_OF_SERVICE
         } else {
             reason::WAITING

@@ -31,7 +31,7 @@ fn an_edit_of_one_that_is_over_is_another_run_and_says_so_first() {
     assert_eq!((run.failed, run.skipped, run.image.as_deref()), (0, 1, Some("kairos:v1")));
     assert!(run.finished_at.is_some());
 
-    world.settle();
+    world.until_stable();
     let name = world.status().node_op_name.unwrap();
     assert!(name.starts_with("up-") && name.len() == 11, "{name}");
     assert_eq!(world.names(), ["up".to_owned(), name]);
@@ -94,7 +94,7 @@ fn what_changes_no_run_is_observed_and_nothing_else() {
         json!({"historyLimit": 1}),
     ] {
         world.edit(change.clone());
-        world.settle();
+        world.until_stable();
         let now = world.status();
         assert_eq!((now.phase, &now.node_op_uid), (before.phase, &before.node_op_uid), "{change}");
         assert_eq!(now.observed_generation, world.upgrade().metadata.generation);
@@ -115,7 +115,7 @@ fn an_edit_on_the_way_lets_nodes_in_progress_end_and_takes_no_other() {
     world.step();
     assert_eq!(world.condition("Ready"), Some(("False".into(), "Superseded".into(), Some(2))));
     assert_eq!(world.condition("Reconciling"), Some(("True".into(), "Superseded".into(), Some(2))));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.names(), ["up"], "the next one waits");
     let op = world.current();
     let status = op.status.as_ref().unwrap();
@@ -125,7 +125,7 @@ fn an_edit_on_the_way_lets_nodes_in_progress_end_and_takes_no_other() {
     assert!(world.status().message.unwrap().contains("the next run starts when NodeOp up has ended"));
 
     world.works_no_more();
-    world.settle();
+    world.until_stable();
     let old = world.snapshot.ops[&("ns".into(), "up".into())].status.clone().unwrap();
     assert_eq!(old.phase, Some(Phase::Failed));
     assert!(crate::plan::conditions::is_superseded(&old.conditions), "{:?}", old.conditions);
@@ -141,14 +141,14 @@ fn an_edit_that_is_taken_back_has_done_nothing_and_one_that_is_taken_back_too_la
     let mut world = World::new();
     world.works();
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     world.edit(json!({"image": "kairos:v1"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.condition("Progressing").unwrap().1, "RollingOut");
     assert_eq!((world.names(), world.status().history.len()), (vec!["up".to_owned()], 0));
 
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     world.works_no_more();
     // It ends for the sake of the next one, which is not asked for any more when that is seen.
     let out = world.planned();
@@ -156,7 +156,7 @@ fn an_edit_that_is_taken_back_has_done_nothing_and_one_that_is_taken_back_too_la
     let writes: Vec<Action> = writes.cloned().collect();
     writes.iter().for_each(|action| world.carry_out(action));
     world.edit(json!({"image": "kairos:v1"}));
-    world.settle();
+    world.until_stable();
     let status = world.status();
     assert_eq!(status.history.iter().map(|run| run.result).collect::<Vec<_>>(), [RunResult::Superseded]);
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v1"));
@@ -171,7 +171,7 @@ fn a_revert_is_a_run_of_its_own() {
     for image in ["kairos:v2", "kairos:v1", "kairos:v2", "kairos:v1", "kairos:v2"] {
         world.completes();
         world.edit(json!({"image": image}));
-        world.settle();
+        world.until_stable();
         assert!(seen.insert(world.status().node_op_name.unwrap()), "{image}");
         assert_eq!(world.current().spec.image.as_deref(), Some(image));
     }
@@ -217,18 +217,18 @@ fn a_run_whose_time_was_over_runs_when_it_is_given_time_again() {
     };
     world.works();
     world.edit(json!({"notAfter": at(50)}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.not_after.map(|time| time.0.as_second()), Some(world_start() + 50));
     world.works_no_more();
     world.snapshot.now = k8s_openapi::jiff::Timestamp::from_second(world_start() + 500).unwrap();
-    world.settle();
+    world.until_stable();
     assert_eq!(world.condition("Failed"), Some(("True".into(), "Expired".into(), Some(2))));
 
     world.edit(json!({"notAfter": at(60)}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.status().history.len(), 0, "that time is over, too");
     world.edit(json!({"notAfter": at(900_000)}));
-    world.settle();
+    world.until_stable();
     let results: Vec<RunResult> = world.status().history.iter().map(|run| run.result).collect();
     assert_eq!(results, [RunResult::Expired]);
     assert_ne!(world.status().node_op_name.as_deref(), Some("up"));

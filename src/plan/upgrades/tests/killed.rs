@@ -25,7 +25,7 @@ fn whoever_is_killed_between_two_writes_makes_no_run_twice() {
     world.makes_and_is_killed();
     assert!(!world.may_start(&world.snapshot.ops[&("ns".into(), announced.clone())]));
     world.edit(json!({"paused": true}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.names(), ["up".to_owned(), announced.clone()]);
     assert_eq!(world.status().node_op_name, Some(announced.clone()));
 
@@ -36,7 +36,7 @@ fn whoever_is_killed_between_two_writes_makes_no_run_twice() {
     world.makes_and_is_killed();
     let never = world.status().node_op_name.unwrap();
     world.edit(json!({"image": "kairos:v4"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v4"));
     assert!(!world.names().contains(&never), "{:?}", world.names());
     assert_eq!(world.status().history.len(), 2, "one that never began is no run");
@@ -47,13 +47,13 @@ fn a_status_that_was_lost_is_found_again_in_the_nodeops() {
     let mut world = World::new();
     world.completes();
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     world.works();
     let (before, names) = (world.status(), world.names());
     let mut bare = world.upgrade().clone();
     bare.status = None;
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(bare));
-    world.settle();
+    world.until_stable();
     let after = world.status();
     assert_eq!(
         (after.node_op_name, after.node_op_uid, after.run),
@@ -69,7 +69,7 @@ fn an_older_view_of_the_upgrade_ends_no_run_and_deletes_none() {
     world.completes();
     let before = world.upgrade().clone();
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     world.works();
     let op = world.current();
     assert_eq!(world.superseded(&op), None);
@@ -88,20 +88,20 @@ fn after_its_nodeop_was_deleted_only_another_run_goes_on() {
     let mut world = World::new();
     world.works();
     world.snapshot.ops.remove(&("ns".into(), "up".into()));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.status().phase, Some(UpgradePhase::Failed));
     world.edit(json!({"paused": true}));
-    world.settle();
+    world.until_stable();
     assert_eq!((world.status().phase, world.names().len()), (Some(UpgradePhase::Failed), 0));
     world.edit(json!({"paused": false, "image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v2"));
     // The same while the next run is asked for already.
     world.works();
     let name = world.status().node_op_name.unwrap();
     world.edit(json!({"image": "kairos:v3"}));
     world.snapshot.ops.remove(&("ns".into(), name.clone()));
-    world.settle();
+    world.until_stable();
     let status = world.status();
     assert_eq!((status.history[0].result, &status.history[0].node_op), (RunResult::Deleted, &name));
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v3"));
@@ -125,7 +125,7 @@ fn what_was_over_before_runs_were_told_apart_runs_again_only_for_an_edit() {
         upgrade.status = Some(serde_json::from_value(status.clone()).unwrap());
         upgrade.metadata.generation = Some(3);
         world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
-        world.settle();
+        world.until_stable();
         let Some(phase) = first else {
             assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v1"), "{status}");
             continue;
@@ -134,7 +134,7 @@ fn what_was_over_before_runs_were_told_apart_runs_again_only_for_an_edit() {
         let ready = if phase == UpgradePhase::Completed { "True" } else { "False" };
         assert_eq!(world.condition("Ready").unwrap().0, ready);
         world.edit(json!({"image": "kairos:v2"}));
-        world.settle();
+        world.until_stable();
         assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v2"), "{status}");
     }
 }
@@ -150,11 +150,11 @@ fn one_under_way_of_an_earlier_version_goes_on_and_an_edit_supersedes_it() {
     let mut upgrade = world.upgrade().clone();
     upgrade.status.as_mut().unwrap().run = None;
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade.clone()));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.status().run, Some(run::hash(&child::spec(&upgrade.spec))));
     assert_eq!(world.condition("Progressing").unwrap().1, "RollingOut");
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.condition("Progressing").unwrap().1, "Superseded");
 }

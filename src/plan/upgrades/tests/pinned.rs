@@ -36,7 +36,7 @@ fn ran(change: Value, contents: Value) -> World {
     let mut upgrade = world.upgrade().clone();
     upgrade.status.as_mut().unwrap().phase = Some(crate::api::upgrade::UpgradePhase::Running);
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
-    world.settle();
+    world.until_stable();
     world
 }
 
@@ -54,7 +54,7 @@ fn a_round_names_its_image_by_the_digest_that_its_run_has_run_on_the_architectur
     for (name, arch) in [("n3", "amd64"), ("n4", "arm64"), ("n5", "amd64")] {
         joins(&mut world, name, arch);
     }
-    world.settle();
+    world.until_stable();
     let round = world.current();
     assert_eq!(round.spec.node_names, ["n3", "n5"]);
     assert_eq!(round.spec.image, Some(pinned(AMD)));
@@ -70,13 +70,13 @@ fn a_round_names_its_image_by_the_digest_that_its_run_has_run_on_the_architectur
     let mut op = world.current();
     op.status.as_mut().unwrap().release = Some("v1.1".into());
     world.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
-    world.settle();
+    world.until_stable();
     let round = world.current();
     assert_eq!((round.spec.node_names, round.spec.image), (vec!["n4".to_owned()], Some(pinned(ARM))));
     world.tried("n4");
     world.runs("n4", "v1");
     world.says(json!({"n4": done()}));
-    world.settle();
+    world.until_stable();
     let status = world.status();
     assert_eq!((status.release.as_deref(), status.images.len()), (Some("v1"), 2));
     assert_eq!(ready(&world), ("True".into(), "Completed".into()));
@@ -84,11 +84,11 @@ fn a_round_names_its_image_by_the_digest_that_its_run_has_run_on_the_architectur
 
     // Another run means by its tag what it means then.
     world.edit(json!({"debug": true}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v1"));
     assert!(world.status().images.is_empty());
     world.says(json!({"n1": skipped()}));
-    world.settle();
+    world.until_stable();
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn where_no_digest_can_be_pulled_a_round_begins_with_what_its_run_has_run() {
     ] {
         let mut world = ran(change, json!([content("amd64", digest)]));
         joins(&mut world, "n3", arch);
-        world.settle();
+        world.until_stable();
         let round = world.current();
         assert_eq!(
             (round.spec.node_names, round.spec.image.as_deref()),
@@ -116,12 +116,12 @@ fn where_no_digest_can_be_pulled_a_round_begins_with_what_its_run_has_run() {
 fn a_status_that_was_lost_is_found_again_with_the_digest() {
     let mut world = ran(json!({}), json!([content("amd64", AMD)]));
     joins(&mut world, "n3", "amd64");
-    world.settle();
+    world.until_stable();
     let before = world.status().round.unwrap();
     let mut bare = world.upgrade().clone();
     bare.status = None;
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(bare));
-    world.settle();
+    world.until_stable();
     let after = world.status();
     assert_eq!(after.round.unwrap().image, before.image);
     assert_eq!(after.run, Some(run::hash(&child::spec(&world.upgrade().spec))));

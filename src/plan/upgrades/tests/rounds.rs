@@ -30,11 +30,11 @@ pub fn over(change: Value) -> World {
     let mut world = World::new();
     world.edit(json!({"mode": "Continuous"}));
     world.edit(change);
-    world.settle();
+    world.until_stable();
     world.tried("n1");
     ["n1", "n2"].iter().for_each(|node| world.runs(node, "v1"));
     world.says(json!({"n1": done(), "n2": skipped()}));
-    world.settle();
+    world.until_stable();
     world
 }
 
@@ -78,7 +78,7 @@ fn a_node_that_joins_is_tried_once_and_again_only_after_an_edit() {
         "announced before it is made"
     );
     assert_eq!((status.history[0].result, status.history[0].node_op.as_str()), (RunResult::Completed, "up"));
-    world.settle();
+    world.until_stable();
     let round = world.current();
     let decided = Run::of(&round.metadata).unwrap();
     assert_eq!((decided.round, round.spec.node_names.clone()), (1, vec!["n3".to_owned()]));
@@ -89,7 +89,7 @@ fn a_node_that_joins_is_tried_once_and_again_only_after_an_edit() {
     // It is tried, and falls back.
     world.tried("n3");
     world.says(json!({"n3": failed()}));
-    world.settle();
+    world.until_stable();
     assert_eq!((world.status().phase, world.names().len()), (Some(UpgradePhase::Failed), 2));
     assert!(
         message(&world).contains("n3 runs another release, and had the one attempt"),
@@ -100,13 +100,13 @@ fn a_node_that_joins_is_tried_once_and_again_only_after_an_edit() {
     // Another one joins: the one that failed has no part in that round, and Ready is not said while it is so.
     world.joins("n4");
     world.runs("n4", "v0");
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.node_names, ["n4"]);
     assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(2));
     world.tried("n4");
     world.runs("n4", "v1");
     world.says(json!({"n4": done()}));
-    world.settle();
+    world.until_stable();
     assert_eq!(ready(&world), ("False".into(), "Drifted".into()));
     assert!(
         message(&world).contains("node n3 runs v0, not v1, and this run has had its attempt"),
@@ -118,7 +118,7 @@ fn a_node_that_joins_is_tried_once_and_again_only_after_an_edit() {
     is_still(&mut world);
 
     world.edit(json!({"image": "kairos:v2"}));
-    world.settle();
+    world.until_stable();
     let status = world.status();
     assert_eq!((status.round.clone().unwrap().number, status.release), (0, None));
     assert_eq!(status.history[0].result, RunResult::Completed, "the round had done what it was to do");
@@ -132,10 +132,10 @@ fn an_upgrade_that_is_not_continuous_is_over() {
     is_still(&mut world);
     assert_eq!(world.names(), ["up"]);
     world.edit(json!({"mode": "Continuous"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.node_names, ["n3"], "what was tried before is known");
     world.edit(json!({"mode": "Once"}));
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.node_names, ["n3"], "a round that has begun goes to its end");
 }
 
@@ -143,12 +143,12 @@ fn an_upgrade_that_is_not_continuous_is_over() {
 fn a_node_that_drifts_is_taken_if_it_was_not_tried_and_told_of_if_it_was() {
     let mut world = over(json!({}));
     world.runs("n2", "v0");
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.node_names, ["n2"], "it needed nothing so far");
 
     let mut world = over(json!({}));
     world.runs("n1", "v0");
-    world.settle();
+    world.until_stable();
     assert_eq!((world.names().len(), ready(&world)), (1, ("False".into(), "Drifted".into())));
     assert_eq!(world.condition("Stalled").unwrap().0, "True");
     let said = message(&world);
@@ -156,7 +156,7 @@ fn a_node_that_drifts_is_taken_if_it_was_not_tried_and_told_of_if_it_was() {
     is_still(&mut world);
     // What it runs now is not known: nothing is said of it, and nothing is taken back.
     world.runs("n1", "v1");
-    world.settle();
+    world.until_stable();
     assert_eq!(ready(&world), ("True".into(), "Completed".into()));
     assert_eq!(world.status().phase, Some(UpgradePhase::Completed));
     is_still(&mut world);
@@ -196,7 +196,7 @@ fn while_a_node_must_wait_ready_stays_and_the_message_says_why() {
         let mut world = joined(json!({}));
         change(&mut world);
         world.edit(spec);
-        world.settle();
+        world.until_stable();
         assert!(message(&world).ends_with(said) || message(&world).contains(said), "{}", message(&world));
         let paused = said.contains("paused");
         let current = world.status().counts.unwrap_or_default().current;
@@ -206,7 +206,7 @@ fn while_a_node_must_wait_ready_stays_and_the_message_says_why() {
     }
     let mut world = joined(json!({}));
     world.edit(json!({"notAfter": past}));
-    world.settle();
+    world.until_stable();
     assert!(message(&world).contains("n3 waits: its time was over at"), "{}", message(&world));
     assert_eq!(world.names().len(), 1);
     is_still(&mut world);
@@ -222,13 +222,13 @@ fn a_run_that_failed_under_stop_on_failure_or_ended_early_is_followed_by_no_roun
     ] {
         let mut world = World::new();
         world.edit(json!({"mode": "Continuous", "stopOnFailure": stop}));
-        world.settle();
+        world.until_stable();
         world.tried("n1");
         ["n1", "n2"].iter().for_each(|node| world.runs(node, "v1"));
         world.says(nodes);
         world.joins("n3");
         world.runs("n3", "v0");
-        world.settle();
+        world.until_stable();
         let rounds = world.names().len() - 1;
         assert_eq!(rounds, usize::from(!stop), "{}", message(&world));
         if stop {
@@ -242,13 +242,13 @@ fn a_run_that_failed_under_stop_on_failure_or_ended_early_is_followed_by_no_roun
 fn nothing_follows_where_the_release_is_not_known() {
     let mut world = World::new();
     world.edit(json!({"mode": "Continuous"}));
-    world.settle();
+    world.until_stable();
     let unknown =
         json!({"phase": "Completed", "jobName": "j", "verified": false, "rebootStatus": "completed"});
     world.says(json!({"n1": unknown, "n2": unknown}));
     world.joins("n3");
     world.runs("n3", "v0");
-    world.settle();
+    world.until_stable();
     assert!(message(&world).contains("which release the image brings is not known"), "{}", message(&world));
     assert_eq!(world.names().len(), 1);
     is_still(&mut world);
@@ -261,7 +261,7 @@ fn rounds_keep_the_pace() {
     world.node("n1", |node| (node.ready, node.boot_id) = (false, "b2".into()));
     world.joins("n4");
     world.runs("n4", "v0");
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().spec.node_names, ["n3"], "there is room for one");
 }
 
@@ -277,7 +277,7 @@ fn no_round_follows_a_node_that_went_down_soon_after_it_was_done() {
             node.ready = false;
             node.ready_changed = Some(done + SignedDuration::from_secs(after));
         });
-        world.settle();
+        world.until_stable();
         assert_eq!(world.names().len() > 1, follows, "{}", message(&world));
         let said = message(&world).contains("n3 waits: tried by this run, and out of service since: n1");
         assert_eq!(said, !follows, "{}", message(&world));
@@ -292,20 +292,20 @@ fn what_a_round_cannot_take_it_lets_go() {
         }
     };
     let mut world = joined(json!({}));
-    world.settle();
+    world.until_stable();
     world.node("n3", hold(true));
-    world.settle();
+    world.until_stable();
     assert_eq!(ready(&world).0, "True", "{}", message(&world));
     assert!(message(&world).contains("n3 waits: held"), "{}", message(&world));
     world.node("n3", hold(false));
-    world.settle();
+    world.until_stable();
     assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(2));
     // Its Node is deleted, and another one joins.
     world.node("n3", |node| node.ready = false);
     world.joins("n4");
     world.runs("n4", "v0");
     for _ in 0..4 {
-        world.settle();
+        world.until_stable();
         world.snapshot.now += SignedDuration::from_mins(2);
     }
     assert_eq!(world.current().spec.node_names, ["n4"]);
@@ -314,7 +314,7 @@ fn what_a_round_cannot_take_it_lets_go() {
     world.step();
     world.makes_and_is_killed();
     world.node("n3", |node| drop(node.labels.insert(names::MANAGED.into(), "false".into())));
-    world.settle();
+    world.until_stable();
     assert_eq!(ready(&world).0, "True", "{}", message(&world));
     is_still(&mut world);
 }
@@ -328,14 +328,14 @@ fn a_node_that_a_newer_upgrade_has_to_do_with_is_left_to_it() {
     (newer.spec.image, newer.spec.paused, newer.spec.mode) = ("kairos:v9".into(), Some(true), None);
     newer.status = None;
     world.snapshot.upgrades.insert(("ns".into(), "newer".into()), Arc::new(newer));
-    world.settle();
+    world.until_stable();
     assert!(!world.current().spec.node_names.contains(&"n3".to_owned()));
     let said = "n3 waits: NodeOpUpgrade ns/newer, which is newer, comes first";
     assert!(message(&world).contains(said), "{}", message(&world));
     assert_eq!(ready(&world).0, "True");
     // It has upgraded n1, which this one had upgraded before.
     world.runs("n1", "v9");
-    world.settle();
+    world.until_stable();
     let said = "node n1 runs v9, not v1: NodeOpUpgrade ns/newer, which is newer, decides";
     assert!(message(&world).contains(said), "{}", message(&world));
     assert_eq!(ready(&world), ("False".into(), "Drifted".into()));

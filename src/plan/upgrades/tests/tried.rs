@@ -39,12 +39,12 @@ fn marks(action: &Action) -> bool {
 #[test]
 fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
     let mut world = joined(json!({}));
-    world.settle();
+    world.until_stable();
     world.tried("n3");
     let round = world.current();
     let node = world.snapshot.nodes["n3"].clone();
     assert!(attempts::is_spent(&round, &node));
-    world.settle();
+    world.until_stable();
     let status = world.current().status.unwrap();
     let entry = &status.node_statuses["n3"];
     assert_eq!(entry.phase, Phase::Completed);
@@ -52,7 +52,7 @@ fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
 
     // About to be claimed when its record is seen: it goes back, and is not claimed.
     let mut world = joined(json!({}));
-    world.settle();
+    world.until_stable();
     world.says(json!({"n3": {"phase": "Running", "step": "Claim", "nodeUid": "n3", "boot": "b"}}));
     let mut late = world.snapshot.clone();
     world.tried("n3");
@@ -77,18 +77,18 @@ fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
 #[test]
 fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_failed() {
     let mut world = joined(json!({"notReadyTimeoutSeconds": 60}));
-    world.settle();
+    world.until_stable();
     world.node("n3", |node| node.ready = false);
     world.step();
     world.snapshot.now += SignedDuration::from_mins(2);
     let out = world.planned();
     assert_eq!(out.actions.iter().filter(|action| marks(action)).count(), 1, "{:?}", out.actions);
     assert!(!out.actions.iter().any(fails), "not before that stands on the node");
-    world.settle();
+    world.until_stable();
     assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
     let made = world.names();
     world.node("n3", |node| node.ready = true);
-    world.settle();
+    world.until_stable();
     assert_eq!(world.names(), made, "and there it stays");
 }
 
@@ -120,12 +120,12 @@ fn loses_its_preflights(world: &mut World) {
 fn a_node_whose_preflight_came_to_nothing_is_tried_again_an_hour_later_and_not_before() {
     let mut world = joined(json!({}));
     for round in 1..4 {
-        world.settle();
+        world.until_stable();
         assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(round));
         let failed = world.snapshot.now;
         loses_its_preflights(&mut world);
         let until = failed + SignedDuration::from_hours(1);
-        world.settle();
+        world.until_stable();
         let said = "; mode Continuous: n3 waits: a preflight that could not run is tried again an hour later";
         assert!(world.status().message.unwrap().ends_with(said), "{:?}", world.status().message);
         assert_eq!(world.planned().wake_at, Some(until));
@@ -138,14 +138,14 @@ fn a_node_whose_preflight_came_to_nothing_is_tried_again_an_hour_later_and_not_b
     let record = world.snapshot.nodes["n3"].annotations[names::ATTEMPTED].clone();
     let years = format!("{}~2100-01-01T00:00:00Z", record.split_once('~').unwrap().0);
     world.node("n3", |node| drop(node.annotations.insert(names::ATTEMPTED.into(), years)));
-    world.settle();
+    world.until_stable();
     assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(4));
     // What it comes to in the end is its attempt.
     world.tried("n3");
     world.says(json!({"n3": {"phase": "Failed", "jobName": "j", "target": "v1", "message": "it fell back"}}));
     let made = world.names();
     world.snapshot.now += SignedDuration::from_hours(10);
-    world.settle();
+    world.until_stable();
     assert_eq!(world.names(), made);
 }
 
@@ -161,7 +161,7 @@ fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
     world.joins("n4");
     world.runs("n4", "v0");
     world.edit(json!({"historyLimit": 5}));
-    world.settle();
+    world.until_stable();
     assert_eq!((world.names().len(), world.status().node_op_name), (2, Some(announced)));
     assert_eq!(world.current().spec.node_names, ["n3"]);
     let generation = Run::of(&world.current().metadata).map(|run| run.generation);
@@ -171,7 +171,7 @@ fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
     let (before, mut bare) = (world.status(), world.upgrade().clone());
     bare.status = None;
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(bare));
-    world.settle();
+    world.until_stable();
     let after = world.status();
     assert_eq!((&after.node_op_uid, &after.run), (&before.node_op_uid, &before.run));
     assert_eq!(
@@ -183,7 +183,7 @@ fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
 /// n3 is in progress in a round, as the entry says; its Node was deleted meanwhile.
 fn away(entry: serde_json::Value) -> World {
     let mut world = joined(json!({}));
-    world.settle();
+    world.until_stable();
     world.tried("n3");
     world.says(json!({"n3": entry}));
     world.snapshot.nodes.remove("n3");
@@ -218,7 +218,7 @@ fn a_node_that_was_made_anew_while_it_was_tried_says_so_before_its_end_is_said()
     assert_eq!(entry.phase, Phase::Failed, "{entry:?}");
     let made = world.names();
     world.node("n3", |node| node.claimed_by = None);
-    world.settle();
+    world.until_stable();
     assert_eq!(world.names(), made, "it is not taken again");
 }
 
@@ -242,21 +242,21 @@ fn a_machine_whose_node_was_still_away_when_it_was_given_up_is_not_tried_again_a
         // Another round comes in between: it is remembered over that.
         world.joins("n4");
         world.runs("n4", "v0");
-        world.settle();
+        world.until_stable();
         assert_eq!(world.current().spec.node_names, ["n4"]);
         world.tried("n4");
         world.runs("n4", "v1");
         world.says(json!({"n4": {"phase": "Completed", "jobName": "j", "target": "v1", "verified": true}}));
-        world.settle();
+        world.until_stable();
         joins_again(&mut world, machine);
-        world.settle();
+        world.until_stable();
         let taken = world.current().spec.node_names == ["n3"];
         let said = world.status().message.unwrap_or_default();
         assert_eq!(taken, !is_tried, "{machine}: {said}");
         assert!(!is_tried || said.contains("its Node was deleted while this run had its attempt"), "{said}");
         // An edit is another run.
         world.edit(json!({"image": "kairos:v2"}));
-        world.settle();
+        world.until_stable();
         assert!(world.status().round.is_none_or(|round| round.lost.is_empty()));
     }
 }

@@ -41,7 +41,7 @@ impl World {
         }))
         .unwrap();
         world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
-        world.settle();
+        world.until_stable();
         world
     }
 
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Plans until nothing more is done about upgrades and NodeOps.
-    pub fn settle(&mut self) {
+    pub fn until_stable(&mut self) {
         for _ in 0..30 {
             self.snapshot.now += SignedDuration::from_secs(10);
             let out = self.step();
@@ -216,7 +216,7 @@ impl World {
         let done = json!({"phase": "Completed", "jobName": "j"});
         let skipped = json!({"phase": "Completed", "message": "Skipped by preflight: is there"});
         self.says(json!({"n1": done, "n2": skipped}));
-        self.settle();
+        self.until_stable();
     }
 
     /// n1 is in progress.
@@ -224,7 +224,7 @@ impl World {
         let works =
             json!({"phase": "Running", "step": "Job", "jobName": "j", "jobUid": "ju", "nodeUid": "n1"});
         self.says(json!({"n1": works, "n2": {"phase": "Pending"}}));
-        self.settle();
+        self.until_stable();
     }
 
     pub fn works_no_more(&mut self) {

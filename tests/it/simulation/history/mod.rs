@@ -286,7 +286,7 @@ impl World {
             self.check_release(node);
         }
         if let Some(Some(new)) = &change.claimed_by
-            && node.control_plane()
+            && node.has_control_plane_label()
             && self.history.ops.get(&new.uid).is_some_and(|op| Intent::of(op).disturbs())
         {
             self.check_quorum(node);
@@ -351,7 +351,7 @@ impl World {
             .nodes
             .live()
             .values()
-            .filter(|other| other.control_plane() && other.name != node.name && !other.ready);
+            .filter(|other| other.has_control_plane_label() && other.name != node.name && !other.ready);
         let long = |name: &String| {
             let machine = self.machines.get(name);
             machine.is_some_and(|machine| machine.down.is_some() && self.tick > machine.silent_since + 20)

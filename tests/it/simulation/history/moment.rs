@@ -10,7 +10,7 @@ impl World {
         for node in self.nodes.live().values() {
             let Some(of) = &node.claimed_by else { continue };
             let Some(op) = self.history.ops.get(&of.uid) else { continue };
-            if node.control_plane() && Intent::of(op).disturbs() {
+            if node.has_control_plane_label() && Intent::of(op).disturbs() {
                 control_planes.push(node.name.clone());
             }
         }

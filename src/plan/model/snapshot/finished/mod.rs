@@ -14,7 +14,7 @@
 //! would not), so that whoever looks one up gets that NodeOp again, and no decision knows the difference.
 //! Those of which more is to be known stay whole: with a finalizer, a time to be deleted at, a NodeOpUpgrade
 //! that made them, a spec that was edited since, or while they are being deleted. A plan does not pass by
-//! records one by one; it looks up those of which something is left ([`Snapshot::unsettled`]).
+//! records one by one; it looks up those of which something is left ([`Snapshot::finished_with_open_pods`]).
 //!
 //! Measured with 2,000 of them, allocations rounded as glibc does: one that was kept whole took 2.2 KB in
 //! cache, snapshot and metrics, and 3.4 KB of resident memory; a record takes less than 0.2 KB.
@@ -268,7 +268,7 @@ impl Snapshot {
     }
 
     /// The NodeOps of which a record is kept and something is left that may still run, each once.
-    pub fn unsettled(&self) -> BTreeMap<Key, Arc<NodeOp>> {
+    pub fn finished_with_open_pods(&self) -> BTreeMap<Key, Arc<NodeOp>> {
         if self.finished.is_empty() {
             return BTreeMap::new();
         }

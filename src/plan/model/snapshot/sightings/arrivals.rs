@@ -80,7 +80,7 @@ impl Sightings {
             let uid = OpRef::of(op).uid;
             let cordoned = snapshot.nodes.get(node).is_none_or(|node| node.unschedulable);
             let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
-            let arrivals = match (known, snapshot.residents.get(node)) {
+            let arrivals = match (known, snapshot.drained_pods.get(node)) {
                 (Some(mut known), Some(pods)) => {
                     known.note(pods, cordoned);
                     known

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::snapshot::{NodeView, Snapshot, Standing};
+use crate::plan::model::snapshot::{NodeClass, NodeView, Snapshot};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Away {
@@ -25,7 +25,7 @@ impl Away {
         if is_first {
             self.went.clear();
         }
-        let away = snapshot.nodes.that_are(Standing::Away);
+        let away = snapshot.nodes.that_are(NodeClass::NotReady);
         let away: BTreeSet<&str> = away.map(|node| &*node.uid).collect();
         self.went.retain(|uid, _| away.contains(&**uid));
         for uid in away {

@@ -36,7 +36,7 @@ impl Snapshot {
     /// Nothing for a node that is not Ready.
     pub fn ready_since(&self, node: &NodeView) -> Option<Timestamp> {
         let back = || self.sightings.back.get(&node.uid).copied();
-        let seen = self.sightings.members.ready_since(&node.name).or_else(back);
+        let seen = self.sightings.control_planes.ready_since(&node.name).or_else(back);
         node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
     }
 }

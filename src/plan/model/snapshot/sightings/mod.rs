@@ -10,9 +10,9 @@ mod away;
 mod back;
 mod begun;
 mod candidates;
+mod control_planes;
 mod gone;
 mod in_order;
-mod members;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,11 +28,11 @@ use self::{
     back::Back,
     begun::Begun,
     candidates::Candidates,
+    control_planes::ControlPlanes,
     gone::Gone,
     in_order::{InOrder, sorted},
-    members::Members,
 };
-pub use self::{arrivals::PodArrival, candidates::had_no_nodes, members::RETURNS_WITHIN};
+pub use self::{arrivals::PodArrival, candidates::had_no_nodes, control_planes::RETURNS_WITHIN};
 use crate::{
     api::{
         node_statuses::Mark,
@@ -42,7 +42,8 @@ use crate::{
         id::OpRef,
         question::{Answer, Question},
         snapshot::{
-            ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role, Snapshot, Standing,
+            ContainerState, JobState, JobView, NodeClass, NodePod, NodeView, PodPhase, PodView, Role,
+            Snapshot,
         },
         time::later,
     },
@@ -98,7 +99,7 @@ pub struct Sightings {
     replicas: BTreeMap<String, Timestamp>,
     away: Away,
     gone: Gone,
-    members: Members,
+    control_planes: ControlPlanes,
     candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
     noted: [Arc<()>; 3],
@@ -108,7 +109,8 @@ impl Sightings {
     /// Notes what is seen now, and forgets what is not.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
-        let noted = [snapshot.jobs.token(), snapshot.pods.token(), snapshot.facts.token()].map(Arc::clone);
+        let noted =
+            [snapshot.jobs.token(), snapshot.pods.token(), snapshot.facts_pods.token()].map(Arc::clone);
         // A plan that is made again with answers to its questions sees what it saw before, as a rule.
         let [jobs, pods, facts] = [0, 1, 2].map(|table| !Arc::ptr_eq(&noted[table], &self.noted[table]));
         if jobs {
@@ -121,16 +123,16 @@ impl Sightings {
             self.begun.note(snapshot);
         }
         self.noted = noted;
-        renew(&mut self.joining, snapshot.nodes.that_are(Standing::Joining).map(|node| &*node.uid), now);
-        let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
+        renew(&mut self.joining, snapshot.nodes.that_are(NodeClass::Joining).map(|node| &*node.uid), now);
+        let unbalanced = snapshot.nodes.that_are(NodeClass::Marked).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
         self.renew_stood(snapshot);
-        let residents = snapshot.residents.values().flatten();
-        let ending = residents.filter(|pod| pod.deleting_since.is_some());
+        let drained_pods = snapshot.drained_pods.values().flatten();
+        let ending = drained_pods.filter(|pod| pod.deleting_since.is_some());
         renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
         self.note_arrivals(snapshot);
-        self.replicas.retain(|node, _| snapshot.residents.contains_key(node));
+        self.replicas.retain(|node, _| snapshot.drained_pods.contains_key(node));
         for (question, answer) in &snapshot.answers {
             match (question, answer) {
                 (Question::OtherReplica(node), Answer::Pending) => {
@@ -144,7 +146,7 @@ impl Sightings {
         self.note_back(snapshot);
         self.away.note(snapshot);
         self.gone.note(snapshot);
-        self.members.note(&snapshot.nodes, now);
+        self.control_planes.note(&snapshot.nodes, now);
         self.candidates.note(snapshot);
     }
 
@@ -154,7 +156,7 @@ impl Sightings {
         // when. A facts pod that ended well may have said nothing, and is followed by another after a pause.
         let of_operations =
             || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
-        let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
+        let pods = || of_operations().chain(snapshot.facts_pods.values()).map(AsRef::as_ref);
         let there = sorted(pods().map(|pod| &*pod.uid));
         renew(&mut self.silent, pods().filter(|pod| pod.is_silent()).map(|pod| &*pod.uid), now);
         let mut pods_there = InOrder(&there);

@@ -160,7 +160,7 @@ fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
     let moment = |now, before: &Snapshot| {
         let mut snapshot = Snapshot {
             now: at(now),
-            residents: [("n1".to_owned(), vec![Arc::new(pod.clone())])].into(),
+            drained_pods: [("n1".to_owned(), vec![Arc::new(pod.clone())])].into(),
             answers: [(Question::OtherReplica("n1".into()), Answer::Pending)].into(),
             ..Snapshot::default()
         };
@@ -172,7 +172,8 @@ fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
     let first = moment(0, &Snapshot::default());
     let second = moment(50, &first);
     assert_eq!((second.ending_until(&pod), second.replica_starts_since("n1")), (at(30), at(0)));
-    let mut ready = Snapshot { now: at(60), residents: second.residents.clone(), ..Snapshot::default() };
+    let mut ready =
+        Snapshot { now: at(60), drained_pods: second.drained_pods.clone(), ..Snapshot::default() };
     ready.answers = [(Question::OtherReplica("n1".into()), Answer::Found)].into();
     let mut sightings = (*second.sightings).clone();
     sightings.note(&ready);
@@ -192,7 +193,7 @@ fn what_is_passed_by_would_have_come_to_the_same() {
         let (facts, name) = (rng.bool(), rng.u8(..6).to_string());
         let uid = if facts { format!("facts {name}") } else { name.clone() };
         let key = ("ns".to_owned(), name.clone());
-        let table = if facts { &mut snapshot.facts } else { &mut snapshot.pods };
+        let table = if facts { &mut snapshot.facts_pods } else { &mut snapshot.pods };
         match rng.u8(..8) {
             0 => drop(snapshot.jobs.remove(&key)),
             1 => {
@@ -214,7 +215,7 @@ fn what_is_passed_by_would_have_come_to_the_same() {
             _ => {}
         }
         let ours = snapshot.pods.values().filter(|pod| pod.phase != PodPhase::Succeeded);
-        let there: BTreeSet<&String> = ours.chain(snapshot.facts.values()).map(|pod| &pod.uid).collect();
+        let there: BTreeSet<&String> = ours.chain(snapshot.facts_pods.values()).map(|pod| &pod.uid).collect();
         seen.retain(|uid, _| there.contains(uid));
         for uid in there {
             seen.entry(uid.clone()).or_insert(snapshot.now);

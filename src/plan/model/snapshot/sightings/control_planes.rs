@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::plan::model::{
-    snapshot::{NodeTable, NodeView, Snapshot, Standing},
+    snapshot::{NodeClass, NodeTable, NodeView, Snapshot},
     time::later,
 };
 
@@ -21,11 +21,11 @@ pub const RETURNS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
 
 /// The members that were seen; nothing before the first look.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Members(Option<BTreeMap<String, Member>>);
+pub(super) struct ControlPlanes(Option<BTreeMap<String, ControlPlane>>);
 
 /// A member as it was seen last.
 #[derive(Clone, Debug, PartialEq)]
-struct Member {
+struct ControlPlane {
     /// The UID of the last Node object of this name that had the label.
     labelled: String,
     /// Of what its kubelet has reported last.
@@ -39,12 +39,12 @@ struct Member {
     gone: Option<Timestamp>,
 }
 
-impl Members {
+impl ControlPlanes {
     pub(super) fn note(&mut self, nodes: &NodeTable, now: Timestamp) {
         let first = self.0.is_none();
         let known = self.0.get_or_insert_default();
         known.retain(|name, member| match nodes.get(name).map(|node| (node, member.is_in(node))) {
-            Some((_, Some(is_member))) => is_member,
+            Some((_, Some(is_control_plane))) => is_control_plane,
             Some((_, None)) | None => now < later(*member.gone.get_or_insert(now), RETURNS_WITHIN),
         });
         for (name, member) in known.iter_mut() {
@@ -52,14 +52,14 @@ impl Members {
                 member.note(node, now);
             }
         }
-        for node in nodes.that_are(Standing::ControlPlane) {
+        for node in nodes.that_are(NodeClass::ControlPlane) {
             // One that appears later may have booted a moment ago.
             let since = Some(now).filter(|_| node.ready && !first);
-            known.entry(node.name.clone()).or_insert_with(|| Member::new(node, since));
+            known.entry(node.name.clone()).or_insert_with(|| ControlPlane::new(node, since));
         }
     }
 
-    fn get(&self, name: &str) -> Option<&Member> {
+    fn get(&self, name: &str) -> Option<&ControlPlane> {
         self.0.as_ref()?.get(name)
     }
 
@@ -68,12 +68,12 @@ impl Members {
         self.get(name)?.since
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&String, &Member)> {
+    fn iter(&self) -> impl Iterator<Item = (&String, &ControlPlane)> {
         self.0.iter().flatten()
     }
 }
 
-impl Member {
+impl ControlPlane {
     fn new(node: &NodeView, since: Option<Timestamp>) -> Self {
         Self {
             labelled: node.uid.clone(),
@@ -89,15 +89,15 @@ impl Member {
     /// Whether this Node object is the member's: it has the label, or is another one of the same machine,
     /// whose label comes later. Nobody knows that before its kubelet has reported to it.
     fn is_in(&self, node: &NodeView) -> Option<bool> {
-        if node.control_plane() || node.uid == self.labelled {
-            return Some(node.control_plane());
+        if node.has_control_plane_label() || node.uid == self.labelled {
+            return Some(node.has_control_plane_label());
         }
         node.machine_id.as_ref().map(|id| Some(id) == self.machine_id.as_ref())
     }
 
     fn note(&mut self, node: &NodeView, now: Timestamp) {
         self.gone = self.gone.filter(|_| self.is_in(node).is_none());
-        if node.control_plane() && self.labelled != node.uid {
+        if node.has_control_plane_label() && self.labelled != node.uid {
             self.labelled.clone_from(&node.uid);
         }
         if self.ready == node.ready && self.boot_id == node.boot_id && self.uid == node.uid {
@@ -114,20 +114,20 @@ impl Member {
 impl Snapshot {
     /// Whether the node is a member of the control plane: its labels say so, or those of the Node object did
     /// that had its name before.
-    pub fn is_member(&self, node: &NodeView) -> bool {
-        node.control_plane() || self.sightings.members.get(&node.name).is_some()
+    pub fn is_control_plane(&self, node: &NodeView) -> bool {
+        node.has_control_plane_label() || self.sightings.control_planes.get(&node.name).is_some()
     }
 
     /// The members of the control plane that have a Node object.
-    pub fn members(&self) -> impl Iterator<Item = &NodeView> {
-        let known = self.sightings.members.iter().filter_map(|(name, _)| self.nodes.get(name));
-        let made_again = known.filter(|node| !node.control_plane());
-        self.nodes.that_are(Standing::ControlPlane).chain(made_again).map(AsRef::as_ref)
+    pub fn control_planes(&self) -> impl Iterator<Item = &NodeView> {
+        let known = self.sightings.control_planes.iter().filter_map(|(name, _)| self.nodes.get(name));
+        let made_again = known.filter(|node| !node.has_control_plane_label());
+        self.nodes.that_are(NodeClass::ControlPlane).chain(made_again).map(AsRef::as_ref)
     }
 
     /// The members of the control plane whose Node object is gone, and since when we have seen that.
-    pub fn members_gone(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        let known = self.sightings.members.iter();
+    pub fn control_planes_gone(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let known = self.sightings.control_planes.iter();
         let gone = known.filter(|(name, _)| !self.nodes.contains_key(*name));
         gone.map(|(name, member)| (name.as_str(), member.gone.unwrap_or(self.now)))
     }
@@ -188,26 +188,26 @@ mod tests {
     fn a_member_stays_one_when_its_node_object_is_made_again() {
         let first = see(0, &Snapshot::default(), Some(&n1()));
         let gone = see(10, &first, None);
-        assert_eq!(gone.members_gone().collect::<Vec<_>>(), [("n1", at(10))]);
+        assert_eq!(gone.control_planes_gone().collect::<Vec<_>>(), [("n1", at(10))]);
         let gone = see(20, &gone, None);
         assert_eq!(
-            gone.members_gone().collect::<Vec<_>>(),
+            gone.control_planes_gone().collect::<Vec<_>>(),
             [("n1", at(10))],
             "it counts from the first time"
         );
         let again = NodeView { uid: "u2".into(), boot_id: "b2".into(), ..n1() };
         let bare = NodeView { labels: <_>::default(), ..again.clone() };
         let made = see(30, &gone, Some(&bare));
-        assert!(made.is_member(&bare), "its labels come later");
-        assert_eq!(made.members().map(|node| &*node.name).collect::<Vec<_>>(), ["n1"]);
-        assert_eq!((since(&made), made.members_gone().count()), (Some(at(30)), 0));
+        assert!(made.is_control_plane(&bare), "its labels come later");
+        assert_eq!(made.control_planes().map(|node| &*node.name).collect::<Vec<_>>(), ["n1"]);
+        assert_eq!((since(&made), made.control_planes_gone().count()), (Some(at(30)), 0));
         let labelled = see(40, &made, Some(&again));
-        assert_eq!((since(&labelled), labelled.members().count()), (Some(at(30)), 1));
+        assert_eq!((since(&labelled), labelled.control_planes().count()), (Some(at(30)), 1));
         let other = NodeView { machine_id: Some("another".into()), ..bare.clone() };
-        assert!(!see(35, &made, Some(&other)).is_member(&other), "another machine has its name");
+        assert!(!see(35, &made, Some(&other)).is_control_plane(&other), "another machine has its name");
         // Somebody takes the label off: it is a worker from then on.
-        assert_eq!(see(50, &labelled, Some(&bare)).members().count(), 0);
-        assert!(!see(50, &labelled, Some(&bare)).is_member(&bare));
+        assert_eq!(see(50, &labelled, Some(&bare)).control_planes().count(), 0);
+        assert!(!see(50, &labelled, Some(&bare)).is_control_plane(&bare));
     }
 
     /// Nodes that are kept in Git are made again by whoever applies them.
@@ -224,26 +224,32 @@ mod tests {
             ..n1()
         };
         let made = see(10, &first, Some(&bare));
-        assert!(made.is_member(&bare) && made.members().count() == 1, "nobody knows whose it is");
+        assert!(
+            made.is_control_plane(&bare) && made.control_planes().count() == 1,
+            "nobody knows whose it is"
+        );
         let waits = see(309, &see(20, &made, Some(&bare)), Some(&bare));
-        assert!(waits.is_member(&bare));
-        assert!(!see(310, &waits, Some(&bare)).is_member(&bare), "not for ever");
+        assert!(waits.is_control_plane(&bare));
+        assert!(!see(310, &waits, Some(&bare)).is_control_plane(&bare), "not for ever");
         let reported = |machine: &str| NodeView {
             machine_id: Some(machine.into()),
             boot_id: "b2".into(),
             ..bare.clone()
         };
         let back = see(300, &waits, Some(&reported("m1")));
-        assert!(back.is_member(&reported("m1")));
-        assert!(see(5_000, &back, Some(&reported("m1"))).is_member(&reported("m1")));
-        assert!(!see(300, &waits, Some(&reported("m2"))).is_member(&reported("m2")), "another machine");
+        assert!(back.is_control_plane(&reported("m1")));
+        assert!(see(5_000, &back, Some(&reported("m1"))).is_control_plane(&reported("m1")));
+        assert!(
+            !see(300, &waits, Some(&reported("m2"))).is_control_plane(&reported("m2")),
+            "another machine"
+        );
     }
 
     #[test]
     fn a_member_whose_node_object_stays_away_is_forgotten() {
         let first = see(0, &Snapshot::default(), Some(&n1()));
         let gone = see(10, &first, None);
-        assert_eq!(see(309, &gone, None).members_gone().count(), 1);
-        assert_eq!(see(310, &gone, None).members_gone().count(), 0);
+        assert_eq!(see(309, &gone, None).control_planes_gone().count(), 1);
+        assert_eq!(see(310, &gone, None).control_planes_gone().count(), 0);
     }
 }

@@ -35,7 +35,7 @@ fn put(change: &mut NodeChange, name: &str, value: Option<String>) {
 }
 
 /// Adds to a claim what asks autoscalers to leave the node, and whoever reads those `labels` that are wanted.
-pub fn take(node: &NodeView, me: &OpRef, labels: &[&str], claim: &mut NodeChange) {
+pub fn add(node: &NodeView, me: &OpRef, labels: &[&str], claim: &mut NodeChange) {
     if node.hints.as_ref().is_some_and(|hints| hints.by == *me) {
         return;
     }
@@ -147,7 +147,7 @@ mod tests {
 
     fn asked(node: NodeView, me: &OpRef, labels: &[&str]) -> NodeView {
         let mut change = NodeChange::default();
-        take(&node, me, labels, &mut change);
+        add(&node, me, labels, &mut change);
         changed(node, change)
     }
 

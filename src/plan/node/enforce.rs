@@ -15,7 +15,7 @@ use crate::{
             context::{Decision, NodeContext},
             cordon::{self, Take},
             failure::Failure,
-            hints,
+            hint_patch,
             waiting::Waiting,
         },
         quorum,
@@ -24,14 +24,14 @@ use crate::{
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set
 /// again.
-pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
+pub fn claim_and_cordon(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => None.into(),
+        Take::InPlace => None.into(),
         Take::Patch(change) => {
             let again = change.unschedulable.is_some();
             let why = if again { Waiting::CordonAgain } else { Waiting::Claim { cordon: false } };
             // One that is being drained already is not taken out of load balancers any more.
-            take(ctx, change, false, why).map(Some)
+            patch(ctx, change, false, why).map(Some)
         }
         Take::Ask(question) => Planned::from(None).with(question),
         Take::Taken(other) => {
@@ -45,15 +45,15 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 /// was claimed, but a drain may take hours, and what goes away meanwhile asks nobody. So they are read live
 /// once more, before the Job is made and before it is let go.
 pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
-    if !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
+    if !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
     let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
     if !effects.questions.is_empty() {
-        return Waiting::Members.with(effects).map(Some);
+        return Waiting::ControlPlanesUnread.with(effects).map(Some);
     }
     match effects.absorb(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {
-        Some(why) => Waiting::Member(why).with(effects).map(Some),
+        Some(why) => Waiting::ControlPlaneUnwell(why).with(effects).map(Some),
         None => Planned::from(None).with(effects),
     }
 }
@@ -63,7 +63,7 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 ///
 /// With its claim the node says which run tries it, and asks autoscalers to leave it, load balancers if that
 /// is wanted, and remediators if it is to reboot.
-pub fn take(
+pub fn patch(
     ctx: &NodeContext<'_>,
     mut change: NodeChange,
     leaves_balancers: bool,
@@ -78,7 +78,7 @@ pub fn take(
         // What heals nodes would take one that boots for long for a broken one.
         let wanted = [(leaves_balancers, names::NOT_BALANCED), (ctx.op.intent.reboot, names::NOT_REMEDIATED)];
         let labels: Vec<&str> = wanted.into_iter().filter_map(|(is, label)| is.then_some(label)).collect();
-        hints::take(ctx.node, &ctx.op.id, &labels, &mut change);
+        hint_patch::add(ctx.node, &ctx.op.id, &labels, &mut change);
         change.annotations.extend(attempts::record(&ctx.op.object, ctx.node, None));
     }
     why.with(Action::patch_node(ctx.node, change))

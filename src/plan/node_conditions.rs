@@ -12,13 +12,13 @@ use crate::{
         id::OpRef,
         intent::Intent,
         lifecycle::Lifecycle,
-        snapshot::{NodeView, Snapshot, Standing},
+        snapshot::{NodeClass, NodeView, Snapshot},
     },
 };
 
 /// Makes nodes say what is so.
 pub fn sweep(snapshot: &Snapshot) -> Vec<Action> {
-    let held = snapshot.nodes.that_are(Standing::Held);
+    let held = snapshot.nodes.that_are(NodeClass::Marked);
     held.filter_map(|node| {
         let change = change(snapshot, node)?;
         let (name, resource_version) = (node.name.clone(), node.resource_version.clone());

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Writes of which spec the status is, if that is another one than it says.
-pub fn settle(op: &Op) -> Effects {
+pub fn observe(op: &Op) -> Effects {
     let object = &op.object;
     let status = object.status.as_ref().filter(|_| object.is_over() && !object.is_observed());
     Effects::act(status.map(|status| {

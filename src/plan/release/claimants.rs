@@ -20,7 +20,7 @@ use crate::{
 
 /// A NodeOp that has something of a node to give back, and does not work on the node.
 #[derive(Debug)]
-pub struct Holder<'a> {
+pub struct Claimant<'a> {
     pub id: &'a OpRef,
     pub whose: Whose,
     /// Whether it has claimed the node, and not only left something there.
@@ -63,13 +63,13 @@ impl Known {
 /// All that have something of the node to give back, but for those that work on it or have not begun at all.
 /// What a finished NodeOp left cordoned, or told autoscalers and load balancers, belongs to the one that has
 /// claimed the node, for as long as it has.
-pub fn find<'a>(snapshot: &'a Snapshot, node: &'a NodeView) -> Vec<Holder<'a>> {
+pub fn find<'a>(snapshot: &'a Snapshot, node: &'a NodeView) -> Vec<Claimant<'a>> {
     let claim = node.claimed_by.as_ref();
-    let named = node.holders().into_iter().filter(|id| claim.is_none_or(|claim| claim == *id));
-    named.filter_map(|id| holder(snapshot, node, id)).collect()
+    let named = node.claimants().into_iter().filter(|id| claim.is_none_or(|claim| claim == *id));
+    named.filter_map(|id| claimant(snapshot, node, id)).collect()
 }
 
-fn holder<'a>(snapshot: &'a Snapshot, node: &'a NodeView, id: &'a OpRef) -> Option<Holder<'a>> {
+fn claimant<'a>(snapshot: &'a Snapshot, node: &'a NodeView, id: &'a OpRef) -> Option<Claimant<'a>> {
     let has_claimed = node.claimed_by.as_ref() == Some(id);
     let whose = match snapshot.op(id) {
         Some(op) => Whose::Known(known(snapshot, node, id, op)?.into()),
@@ -81,7 +81,7 @@ fn holder<'a>(snapshot: &'a Snapshot, node: &'a NodeView, id: &'a OpRef) -> Opti
         Whose::Gone => remnant::find(snapshot, node, id, None),
         Whose::Known(_) | Whose::Unknown => Vec::new(),
     };
-    Some(Holder { id, whose, has_claimed, remnants, is_paused: failing::change_is_paused(snapshot, node) })
+    Some(Claimant { id, whose, has_claimed, remnants, is_paused: failing::change_is_paused(snapshot, node) })
 }
 
 /// What is known of the NodeOp, unless it works on the node or has no record of its nodes yet.
