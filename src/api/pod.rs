@@ -97,6 +97,8 @@ pub struct ContainerStatus {
     pub started: Option<bool>,
     #[serde(rename = "imageID")]
     pub image_id: String,
+    #[serde(rename = "containerID")]
+    pub container_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

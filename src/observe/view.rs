@@ -236,9 +236,28 @@ fn container(status: &ContainerStatus) -> ContainerView {
     }
 }
 
+/// What a kubelet says of a container that it cannot find.
+const NOT_FOUND: &str = "ContainerStatusUnknown";
+
+/// Whether a container that has ended, as its kubelet says, never was. A kubelet that ends a pod writes into
+/// each of its main containers that it has no end of that it was killed (`TerminatePod` in its status
+/// manager; seen with 1.36), also if it only waited for its image. One that ran has an id and an image,
+/// or a last state that says so.
+fn never_was(status: &ContainerStatus, ended: &Terminated) -> bool {
+    let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    ended.reason.as_deref() == Some(NOT_FOUND)
+        && status.restart_count == 0
+        && last.is_none()
+        && status.image_id.is_empty()
+        && status.container_id.as_ref().is_none_or(String::is_empty)
+}
+
 fn state(status: &ContainerStatus) -> ContainerState {
     let state = status.state.clone().unwrap_or_default();
     if let Some(ended) = state.terminated {
+        if never_was(status, &ended) {
+            return ContainerState::Waiting { reason: said(&ended.reason), message: said(&ended.message) };
+        }
         return ContainerState::Ended {
             code: ended.exit_code,
             reason: said(&ended.reason),
@@ -322,6 +341,28 @@ mod tests {
             (Some(&last), 2, "i@sha256:1")
         );
         assert_eq!(seen.reason, "Evicted: disk");
+    }
+
+    /// As a kubelet of 1.36 writes it when it ends a pod whose image cannot be pulled.
+    #[test]
+    fn a_container_that_is_ended_before_it_was_created_has_not_begun() {
+        let state = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown",
+            "message": "The container could not be located when the pod was terminated"}});
+        let never = json!({"name": "nodeop", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            "lastState": {}});
+        let has_begun = |change: Value| {
+            let mut status = never.clone();
+            status.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let status = json!({"phase": "Failed", "containerStatuses": [status]});
+            pod(&serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap(), "own")
+                .has_begun()
+        };
+        assert!(!has_begun(json!({})));
+        assert!(has_begun(json!({"imageID": "i@sha256:1"})));
+        assert!(has_begun(json!({"containerID": "containerd://1"})));
+        assert!(has_begun(json!({"restartCount": 1})));
+        assert!(has_begun(json!({"lastState": state})));
+        assert!(has_begun(json!({"state": {"terminated": {"exitCode": 137, "reason": "Error"}}})));
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     // Of all other nodes there is nothing to read, and nothing to clear.
     let unread = snapshot.nodes.by_name(NodeClass::FactsUnknown).keys().map(String::as_str);
     let concerned: BTreeSet<&str> = unread.chain(reading.pods.keys().copied()).collect();
-    let nodes = concerned.into_iter().filter_map(|name| snapshot.nodes.get(name));
+    // Nodes that could not be read before come last: they must not keep a node that has just joined waiting.
+    let mut concerned: Vec<(i32, &str)> =
+        concerned.into_iter().map(|name| (reading.tries(name), name)).collect();
+    concerned.sort_unstable();
+    let nodes = concerned.into_iter().filter_map(|(_, name)| snapshot.nodes.get(name));
     let read = nodes.map(|node| {
         let Planned { value: next, effects } = next::of_node(&reading, node);
         if let FactsStep::Make { attempt, last_error, waited_for } = next

@@ -58,6 +58,12 @@ impl<'a> Reading<'a> {
         self.pods.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// How many pods were made for a node, in vain or not, as far as those tell that are there.
+    pub fn tries(&self, node: &str) -> i32 {
+        let attempts = self.pods.get(node).into_iter().flatten().map(|reader| reader.pod.attempt);
+        attempts.max().map_or(0, |newest| newest.saturating_add(1))
+    }
+
     /// Whether an upgrade waits to know what the node runs.
     pub fn is_waited_for(&self, node: &NodeView) -> bool {
         self.waited_for.contains(node.name.as_str())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     api::nodeop::{NodeOp, NodeStatus},
     plan::{
-        fixtures,
+        check, fixtures,
         model::{
             action::{Action, Plan},
             effects::Planned,
@@ -156,6 +156,7 @@ impl World {
                 .cloned()
                 .collect();
             if open.is_empty() {
+                assert_eq!(check::broken(&self.snapshot, &out), [""; 0]);
                 self.record(&out);
                 return out;
             }
@@ -165,6 +166,7 @@ impl World {
                     Question::Pod(key) => found(self.snapshot.pods.contains_key(key)),
                     Question::Job(key) => found(self.snapshot.jobs.contains_key(key)),
                     Question::Node(name) => found(self.snapshot.nodes.contains_key(name)),
+                    Question::Op(of) => found(self.snapshot.op(of).is_some()),
                     Question::Events { .. } => self.event.clone(),
                     _ => Answer::Found,
                 };

@@ -101,28 +101,52 @@ pub type Transition = (Stage, Stage, &'static str);
 /// Every way that there is. A life begins in [`Stage::Pending`], when the operation chooses its targets.
 pub const TRANSITIONS: &[Transition] = &[
     (Stage::Pending, Stage::Preflight, "a preflight is asked for, and none has passed in this boot"),
-    (Stage::Pending, Stage::Claim, "it is the node's turn, and nobody else has it"),
+    (
+        Stage::Pending,
+        Stage::Claim,
+        "it is the node's turn, nobody else has it, and its preflight, if there is one, has passed in this boot",
+    ),
     (
         Stage::Pending,
         Stage::Completed,
-        "the node was deleted before its turn, a newer upgrade decides what it runs, or a later round takes it",
+        "the node was deleted before its turn, a newer upgrade decides what it runs, it had its attempt in this \
+         round, or a later round takes it",
     ),
-    (Stage::Pending, Stage::Failed, "it was not Ready for notReadyTimeoutSeconds"),
+    (
+        Stage::Pending,
+        Stage::Failed,
+        "it was not Ready for notReadyTimeoutSeconds, or the image stands for another content or release there",
+    ),
     (Stage::Preflight, Stage::Pending, "passed, or to be asked again"),
     (Stage::Preflight, Stage::Claim, "passed, and it is the node's turn at once"),
     (Stage::Preflight, Stage::Completed, "the preflight says that there is nothing to do"),
     (Stage::Preflight, Stage::Failed, "the preflight refuses the node, or could not run"),
-    (Stage::Claim, Stage::Pending, "another operation was first, or the quorum is not kept any more"),
+    (
+        Stage::Claim,
+        Stage::Pending,
+        "another operation was first, the quorum is not kept any more, or the node must not be taken any more: it \
+         is on hold, away, or has rebooted; the operation is paused, stopped or expired",
+    ),
     (Stage::Claim, Stage::Drain, "claimed, and a drain or a reboot is asked for"),
     (Stage::Claim, Stage::Job, "claimed, and neither is asked for"),
     (Stage::Claim, Stage::Failed, "the NodeOp was deleted, or the node was"),
     (Stage::Drain, Stage::Job, "drained, and the reboot waiter is ready"),
     (Stage::Drain, Stage::GivenUp, "the drain or the reboot waiter takes too long or is refused"),
-    (Stage::Drain, Stage::Failed, "the same, and nothing is left that could act"),
+    (
+        Stage::Drain,
+        Stage::Failed,
+        "the drain or the reboot waiter takes too long or is refused, and nothing is left that could act; or the \
+         node was deleted, or another machine has its name",
+    ),
     (Stage::Job, Stage::Reboot, "succeeded, and a reboot is asked for and due"),
     (Stage::Job, Stage::Completed, "succeeded, and no reboot is asked for or due"),
     (Stage::Job, Stage::GivenUp, "failed, could not begin, vanished, or the NodeOp was deleted"),
-    (Stage::Job, Stage::Failed, "the same, and nothing is left that could act"),
+    (
+        Stage::Job,
+        Stage::Failed,
+        "failed, could not begin, vanished, or the NodeOp was deleted, and nothing is left that could act; or the \
+         node was deleted, or another machine has its name",
+    ),
     (Stage::Reboot, Stage::Verify, "another boot is proved, and this was an upgrade"),
     (Stage::Reboot, Stage::Completed, "another boot is proved, or none is due after all"),
     (
@@ -130,9 +154,18 @@ pub const TRANSITIONS: &[Transition] = &[
         Stage::GivenUp,
         "no other boot was seen in rebootTimeoutSeconds, or the NodeOp was deleted",
     ),
-    (Stage::Reboot, Stage::Failed, "the same, and nothing is left that could act"),
+    (
+        Stage::Reboot,
+        Stage::Failed,
+        "no other boot was seen in rebootTimeoutSeconds, and nothing is left that could act; it booted and was \
+         not Ready in time; or the node was deleted, or another machine has its name",
+    ),
     (Stage::Verify, Stage::Completed, "the release is proved, or cannot be known"),
-    (Stage::Verify, Stage::Failed, "another release runs, or another image was booted"),
+    (
+        Stage::Verify,
+        Stage::Failed,
+        "another release runs, another image was booted, it did not stay Ready, or the node was deleted",
+    ),
     (Stage::GivenUp, Stage::Job, "the Job succeeded before its end was seen"),
     (Stage::GivenUp, Stage::Reboot, "the node rebooted before its end was seen"),
     (Stage::GivenUp, Stage::Failed, "nothing of the operation can act on the node any more"),

@@ -17,6 +17,7 @@ use crate::{
         rollout::{
             adopt,
             context::{Outcome, Rollout, RolloutContext},
+            not_taken::Stopped,
             status::OpProgress,
             stops::{expires, stops},
             targets::{self, Targets},
@@ -39,7 +40,7 @@ pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
     let stopped = stops(ctx, &NodeStatuses::default());
     let Planned { value: (nodes, progress), mut effects } = match stopped {
         // It has no nodes, and is to have none.
-        Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
+        Some(why) => not_begun(snapshot, op, why),
         None => targets(snapshot, op).with(expires(op)),
     };
     let nodes = nodes.into();
@@ -56,6 +57,20 @@ pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
         rollout.ran_before.extend(upgrades::contents_of_run(ctx.upgrade, &op.object));
     }
     Planned { value: Outcome::Record(Box::new(rollout)), effects }
+}
+
+/// A NodeOp that has no node and must not begin any more.
+fn not_begun(
+    snapshot: &Snapshot,
+    op: &Op,
+    stopped: Stopped,
+) -> Planned<(BTreeMap<String, NodeStatus>, OpProgress)> {
+    let no_targets = match &stopped {
+        Stopped::Expired(_) => targets::missed(snapshot, &op.object),
+        Stopped::NodeFailed(_) | Stopped::NodeNotProved(_) | Stopped::Superseded { .. } => None.into(),
+    };
+    let progress = |no_targets| OpProgress { stopped: Some(stopped), no_targets, ..OpProgress::default() };
+    no_targets.map(|why| (BTreeMap::new(), progress(why)))
 }
 
 /// The nodes of a NodeOp that has none yet.

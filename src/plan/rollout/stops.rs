@@ -44,8 +44,9 @@ pub fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
     if let Some((name, _)) = nodes.marked([Mark::Failed]).next() {
         return Some(Stopped::NodeFailed(name.clone()));
     }
+    // A status of many nodes leaves out the name of our Job (`compact`), and never that of another.
     let of_ours =
-        |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
+        |name: &str, node: &NodeStatus| node.job_name.as_ref().is_none_or(|job| op.is_job_name(name, job));
     let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && of_ours(name, node);
     let (name, _) = nodes.marked([Mark::Unproved]).find(|(name, node)| unproved(name, node))?;
     Some(Stopped::NodeNotProved(name.clone()))

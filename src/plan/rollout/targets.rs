@@ -70,7 +70,8 @@ pub enum NoTargets {
     /// Nobody can tell yet which match: these are about to join, and are not Ready, or tell no boot yet.
     Joining { away: Vec<String>, bootless: Vec<String> },
     /// No node matches this selector, or there is none of Linux; among those of `nodeNames`, if it has any.
-    NoMatch { selector: Option<String>, named: Vec<String> },
+    /// Once its time is over (`notAfter`), none will be taken either.
+    NoMatch { selector: Option<String>, named: Vec<String>, expired: bool },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
     /// They are chosen when it is resumed; `matching` nodes match now.
@@ -127,19 +128,22 @@ impl fmt::Display for NoTargets {
                 }
                 Ok(())
             }
-            Self::NoMatch { selector, named } => {
+            Self::NoMatch { selector, named, expired } => {
                 let named = (!named.is_empty()).then(|| listed(named, MAX_ABSENT));
+                f.write_str(if *expired { "nothing was done, and its time is over: " } else { "waiting: " })?;
                 match (selector, named) {
-                    (Some(selector), None) => write!(f, "waiting: no node matches nodeSelector {selector}"),
-                    (None, None) => f.write_str("waiting: there is no Linux node"),
+                    (Some(selector), None) => write!(f, "no node matches nodeSelector {selector}"),
+                    (None, None) => f.write_str("there is no Linux node"),
                     (Some(selector), Some(named)) => {
-                        write!(f, "waiting: none of nodeNames ({named}) matches nodeSelector {selector}")
+                        write!(f, "none of nodeNames ({named}) matches nodeSelector {selector}")
                     }
-                    (None, Some(named)) => {
-                        write!(f, "waiting: no Linux node has a name of nodeNames ({named})")
-                    }
+                    (None, Some(named)) => write!(f, "no Linux node has a name of nodeNames ({named})"),
                 }?;
-                f.write_str("; the operation starts when a node does")
+                f.write_str(if *expired {
+                    "; delete it, or set notAfter to a later time"
+                } else {
+                    "; the operation starts when a node does"
+                })
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
             Self::JustMatched { nodes } => write!(
@@ -184,9 +188,27 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     if !chosen.is_empty() {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
-    let selector = selector.map(|selector| clipped(&selector::describe(selector), DESCRIBED));
-    let named = op.spec.node_names.clone();
-    Planned { value: Targets::Missing(NoTargets::NoMatch { selector, named }), effects }
+    Planned { value: Targets::Missing(no_match(op, false)), effects }
+}
+
+/// Why an operation whose time is over has no node, if none matched while there was time: whatever its
+/// selector is about, it is no success. `None` if there are nodes that match and were not taken in time, as
+/// when objects are restored late.
+pub fn missed(snapshot: &Snapshot, op: &NodeOp) -> Planned<Option<NoTargets>> {
+    if had_no_nodes(op) {
+        return Some(no_match(op, true)).into();
+    }
+    choose(snapshot, op).map(|targets| match targets {
+        Targets::Missing(NoTargets::NoMatch { .. }) => Some(no_match(op, true)),
+        Targets::Missing(why @ (NoTargets::FactsUnread { .. } | NoTargets::Joining { .. })) => Some(why),
+        Targets::Missing(NoTargets::NoneOlder | NoTargets::Paused { .. } | NoTargets::JustMatched { .. })
+        | Targets::Chosen(_) => None,
+    })
+}
+
+fn no_match(op: &NodeOp, expired: bool) -> NoTargets {
+    let selector = selector::of(op).map(|selector| clipped(&selector::describe(selector), DESCRIBED));
+    NoTargets::NoMatch { selector, named: op.spec.node_names.clone(), expired }
 }
 
 /// The nodes that match the selector as their labels are now.

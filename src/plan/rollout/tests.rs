@@ -134,12 +134,20 @@ fn an_operation_is_looked_at_again_when_its_time_is_over() {
         (serde_json::from_value(json!({"matchLabels": {"a": "b"}})).unwrap(), Some(Phase::Pending));
     let out = plan_all(&empty);
     assert_eq!(out.wake_at, Some(at(1000)));
+    // Nothing was done, and nothing will be: that is no success.
     empty.now = at(1000);
     let status = written(&plan_all(&empty)).unwrap();
     assert_eq!(
-        (status.phase, reason_of(&status, "Complete")),
-        (Some(Phase::Completed), ("True".into(), "Expired".into()))
+        (status.phase, reason_of(&status, "Complete"), reason_of(&status, "Progressing")),
+        (Some(Phase::Pending), ("False".into(), "NoNodes".into()), ("True".into(), "NoNodes".into()))
     );
+    let said = status.message.clone().unwrap();
+    assert!(said.contains("no node matches nodeSelector a=b") && said.contains("its time is over"), "{said}");
+    // A node that matches later is not taken, and makes no success of it.
+    let op = Arc::make_mut(empty.ops.get_mut(&("ns".into(), "op".into())).unwrap());
+    op.status = Some(status);
+    op.spec.node_selector = serde_json::from_value(json!({"matchLabels": {}})).unwrap();
+    assert!(written(&plan_all(&empty)).is_none_or(|status| status.phase == Some(Phase::Pending)));
 }
 
 #[test]

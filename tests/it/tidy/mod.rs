@@ -151,7 +151,7 @@ fn every_module_stays_behind_its_wall() {
         let Some(layer) = layer_of(file) else {
             let known =
                 file.starts_with("cli/") || ["bin/kubectl-kairos.rs", "lib.rs", "main.rs"].contains(&file);
-            assert!(known, "{file} is in no layer: say in tests/it/tidy.rs what it may use");
+            assert!(known, "{file} is in no layer: say in tests/it/tidy/mod.rs what it may use");
             continue;
         };
         let text = code(&path);

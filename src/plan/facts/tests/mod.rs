@@ -128,6 +128,17 @@ fn ten_nodes_are_read_at_a_time_besides_those_that_an_upgrade_waits_for() {
     assert_eq!(made(&plan_of(&nodes, busy(), 0, &["n10", "n11"])).len(), AT_ONCE - 2, "nor do theirs count");
 }
 
+/// A zone whose registry is down must not take all places again and again.
+#[test]
+fn nodes_that_could_not_be_read_come_after_one_that_was_not_tried_yet() {
+    let failing: Vec<_> = (0..AT_ONCE).map(|n| node(&format!("a{n:02}"))).collect();
+    let pods = failing.iter().map(|of| pod(of, 0, PodPhase::Failed, fails())).collect();
+    let all: Vec<_> = failing.into_iter().chain([node("z1")]).collect();
+    let made =
+        made(&plan_of(&all, pods, 1000, &[])).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!((made.len(), made.first().map(String::as_str)), (AT_ONCE, Some("z1")), "{made:?}");
+}
+
 #[test]
 fn nodes_that_went_away_keep_no_other_from_being_read() {
     let healthy = node("z");

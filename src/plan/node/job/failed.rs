@@ -1,9 +1,9 @@
 //! What follows from a Job's failure: the node has failed, unless the operation has succeeded, as the record
 //! of the Job's own pod says, or beside a container of somebody else that failed; or the Job is made again
 //! since nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of
-//! disk, or the container runtime could not start a container. That passes, whatever `backoffLimit` says,
-//! which counts tries of the operation: the Job is made again, with pauses, for as long as a pod may take to
-//! start.
+//! disk, or evicted one that still waited, or the container runtime could not start a container. That passes,
+//! whatever `backoffLimit` says, which counts tries of the operation: the Job is made again, with pauses, for
+//! as long as a pod may take to start. If its deadline ran out meanwhile, the node is given back as it was.
 //!
 //! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
 //! is deleted. Another one of its name is made when it is gone (see `remake`).
@@ -18,7 +18,7 @@ use crate::{
             effects::{Effects, Planned},
             manual::Section,
             question::Question,
-            snapshot::{JobState, JobView},
+            snapshot::{ContainerView, JobState, JobView, Obstacle, PodView},
             time::later,
         },
         node::{
@@ -32,6 +32,9 @@ use crate::{
 
 /// Within this time after a Job's failure the cache shows the end of those of its pods that are still there.
 const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// The reason of the Job controller when `activeDeadlineSeconds` has passed.
+const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// The Job fails once its pods have ended. One that has recorded its success, and was deleted, is gone as soon as
 /// its end is counted, so that is taken at once. A node that is away may never end them.
@@ -73,11 +76,8 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if let Some(next) = effects.absorb(unrecorded::recorded_again(ctx, job, pods)) {
         return next.with(effects);
     }
-    if let Some(next) = without_a_pod(ctx, job, pods, why) {
+    if let Some(next) = not_begun(ctx, job, pods, why) {
         return next;
-    }
-    if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
-        return next.into();
     }
     if ended_at_its_deadline(ctx, job, pods, why) {
         let message = Some(ENDED.to_owned());
@@ -102,8 +102,6 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
 }
 
-/// The reason of a Job that was ended at its deadline (`activeDeadlineSeconds`).
-const DEADLINE: &str = "DeadlineExceeded";
 /// How a container ends that its kubelet kills: its grace is over.
 const KILLED: i32 = 128 + 9;
 const ENDED: &str = "the upgrade was ended at its deadline, and what kairos-agent has written is not known; look at the node before trying again";
@@ -115,7 +113,10 @@ fn ended_at_its_deadline(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_
         let told = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended >= job.failed);
         !told || pods.are_open() || pods.ended_with() == Some(KILLED)
     };
-    ctx.op.intent.upgrade && why.starts_with(DEADLINE) && ctx.snapshot.may_have_begun(job) && untold()
+    ctx.op.intent.upgrade
+        && why.starts_with(DEADLINE_EXCEEDED)
+        && ctx.snapshot.may_have_begun(job)
+        && untold()
 }
 
 /// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server, and
@@ -149,51 +150,57 @@ fn recorded_after_all(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Senti
     pods.recorded_after_all().filter(|_| ctx.op.intent.reboot && !ctx.is_adopted())
 }
 
-/// What follows if the Job has failed and never had a pod: its deadline counts from when it may run, whatever
-/// kept its controller from making one. The node is as it was.
-fn without_a_pod(
+/// What follows from the end of a Job of which nothing had begun, whatever kept its pods from starting;
+/// nothing of any other. The node is as it was. A deadline of the user's is over then, since it counts from
+/// when the Job may run; otherwise it is made again for as long as a pod may take to start.
+fn not_begun(
     ctx: &NodeContext<'_>,
     job: &JobView,
     pods: &JobPods<'_>,
     why: &str,
 ) -> Option<Planned<Decision>> {
-    let is_empty = matches!(job.state, JobState::Failed(_)) && job.failed == 0 && pods.all.is_empty();
     let ran = || ctx.is_adopted() || ctx.work.succeeded_in().is_some() || ctx.snapshot.may_have_begun(job);
-    if !is_empty || ran() {
+    if !matches!(job.state, JobState::Failed(_)) || ran() {
         return None;
     }
-    let why = why.to_owned();
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
     if ctx.snapshot.answer(&live).is_none() {
-        return Some(Waiting::JobPodsUnread { why }.with(live));
+        return Some(Waiting::JobPodsUnread { why: why.to_owned() }.with(live));
     }
-    let (seconds, why) = (ctx.op.intent.job_deadline, NotBegun::Pod(why));
-    Some(Failure::JobLate { seconds, why, pod: NextPod::First }.into())
+    let seen = pods.newest().and_then(PodView::obstacle).or_else(|| ctx.snapshot.last_obstacle(job).cloned());
+    let lasts = |obstacle: &&Obstacle| obstacle.permanent || pods.newest().is_some_and(brought_nothing);
+    if let Some(obstacle) = seen.as_ref().filter(lasts) {
+        let why = obstacle.text.clone();
+        return Some(Failure::JobCannotStart { why, pod: NextPod::First }.into());
+    }
+    let why_not = NotBegun::Pod(seen.map_or_else(|| why.to_owned(), |obstacle| obstacle.text));
+    if why.starts_with(DEADLINE_EXCEEDED) {
+        let seconds = ctx.op.intent.job_deadline;
+        return Some(Failure::JobLate { seconds, why: why_not, pod: NextPod::First }.into());
+    }
+    (!ctx.op.deleting).then(|| made_again(ctx, job, why_not).into())
 }
 
-/// What follows from the failure of a Job of which nothing has begun; nothing of any other.
-fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Decision> {
-    if ctx.is_adopted() || ctx.work.succeeded_in().is_some() || !ctx.snapshot.never_began(job) {
-        return None;
-    }
-    let obstacle = pods.newest()?.obstacle()?;
-    if obstacle.permanent {
-        return Some(Failure::JobCannotStart { why: obstacle.text, pod: NextPod::First }.gives_up());
-    }
+/// Whether a container of ours that comes before the operation has failed as often as the Job may try it.
+fn brought_nothing(pod: &PodView) -> bool {
+    let failed = |it: &ContainerView| it.is_ours() && it.ended().is_some_and(|ended| ended.code != 0);
+    pod.reason.is_empty() && !pod.failed_to_start() && pod.containers.iter().any(failed)
+}
+
+fn made_again(ctx: &NodeContext<'_>, job: &JobView, why: NotBegun) -> Decision {
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
-    let why = NotBegun::Pod(obstacle.text);
     let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
     // Not since the step began, in which the Job may have waited for another node.
     let since = refused_since.map_or(now, |at| ctx.snapshot.begun_at(at));
     if now >= later(since, limit) {
-        return Some(Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up());
+        return Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up();
     }
     let at = At::Job {
         refused_since: refused_since.or_else(|| Some(now.into())),
         let_go_in: None,
         succeeded_in: None,
     };
-    Some(remake::another(ctx, job, at, &Waiting::JobNotBegun(why)))
+    remake::another(ctx, job, at, &Waiting::JobNotBegun(why))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
         rollout::{
             not_taken::Stopped,
             status::{OpProgress, counts::to_i32},
+            targets::NoTargets,
         },
     },
 };
@@ -119,7 +120,7 @@ impl View<'_> {
             reason::BLOCKED
         } else if self.is_superseded() {
             reason::SUPERSEDED
-        } else if self.is_expired() {
+        } else if self.is_expired() && !progress.no_targets.as_ref().is_some_and(NoTargets::is_known) {
             reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 
 use super::in_order::{InOrder, sorted};
-use crate::plan::model::snapshot::{JobState, JobView, PodPhase, PodView, Snapshot};
+use crate::plan::model::snapshot::{JobState, JobView, Obstacle, PodPhase, PodView, Snapshot};
 
 /// How a kubelet says that it does not take a pod in.
 const REJECTED: &str = "Pod was rejected";
@@ -32,6 +32,8 @@ struct Seen {
     pods: BTreeMap<String, bool>,
     /// Since when it may run, and the operation runs in no pod of it.
     idle: Option<Timestamp>,
+    /// What kept a pod of it from starting, as was seen last: the pod may be gone when that is asked.
+    obstacle: Option<Obstacle>,
 }
 
 impl Begun {
@@ -61,6 +63,9 @@ impl Seen {
             }
             self.begun |= self.may_have_begun_in(pod);
             works |= pod.has_begun() && !pod.phase.is_final();
+            if let Some(obstacle) = pod.obstacle().filter(|_| !pod.has_begun()) {
+                self.obstacle = Some(obstacle);
+            }
         }
         let idle = job.state == JobState::Active && !job.suspended && !works;
         self.idle = idle.then(|| self.idle.unwrap_or(snapshot.now));
@@ -74,8 +79,9 @@ impl Seen {
     }
 }
 
+/// Older kubelets say it in other words; but they as well know no container of such a pod.
 fn is_refused(pod: &PodView) -> bool {
-    pod.phase == PodPhase::Failed && pod.reason.contains(REJECTED)
+    pod.phase == PodPhase::Failed && (pod.reason.contains(REJECTED) || pod.containers.is_empty())
 }
 
 /// Whether its spec was changed once at most, to let it run. The deletion of an object that something keeps
@@ -104,14 +110,9 @@ impl Snapshot {
             || !(seen.made || is_as_let_go(job))
     }
 
-    /// Whether nothing of a Job that has failed has ever begun, since the kubelet refused each pod that it
-    /// has had, or the container runtime could not start one of its containers.
-    pub fn never_began(&self, job: &JobView) -> bool {
-        let told = |pod: &PodView| is_refused(pod) || pod.failed_to_start();
-        i32::try_from(self.pods_made_by(job).count()) == Ok(job.failed)
-            && job.failed > 0
-            && self.pods_made_by(job).all(told)
-            && !self.may_have_begun(job)
+    /// What kept a pod of the Job from starting, as was seen last.
+    pub fn last_obstacle(&self, job: &JobView) -> Option<&Obstacle> {
+        self.sightings.begun.0.get(&job.uid)?.obstacle.as_ref()
     }
 
     /// Since when we have seen that the Job may run, and that the operation runs in no pod of it; now, if

@@ -111,6 +111,40 @@ fn what_a_pod_recorded_is_taken_while_its_job_is_still_failing() {
     assert_eq!(world.entry().step, Some(Step::Reboot), "{:?}", world.entry());
 }
 
+/// Its pod was seen as it could not start; then the deadline ended it, or its node's kubelet evicted it.
+#[test]
+fn a_job_that_ends_before_anything_began_leaves_the_node_as_it_was_and_says_what_was_in_the_way() {
+    const EVICTED: &str = "BackoffLimitExceeded: Job has reached the specified backoff limit";
+    const PULL: &str = "ErrImagePull: not found";
+    for (why, is_there) in [(WHY, false), (WHY, true), (EVICTED, false), (EVICTED, true)] {
+        let mut world = suspended();
+        world.pass(0);
+        let state = ContainerState::Waiting { reason: "ErrImagePull".into(), message: "not found".into() };
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+        let pod = PodView { containers: vec![ContainerView::new(container::NODEOP, state)], ..pod };
+        world.put(pod.clone());
+        world.pass(1);
+        world.snapshot.pods.retain(|_, pod| pod.role != Role::Job);
+        if is_there {
+            let reason = "Evicted: The node was low on resource: ephemeral-storage. ".into();
+            world.put(PodView { phase: PodPhase::Failed, reason, ..pod });
+        }
+        let job = JobView { failed: 1, ..fixtures::job(&fixtures::job_name(), JobState::Failed(why.into())) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        world.pass(2);
+        world.pass(10);
+        let entry = world.entry();
+        let message = entry.message.clone().unwrap();
+        assert!(message.contains(if is_there { "Evicted: The node was low" } else { PULL }), "{message}");
+        if why == WHY {
+            assert!(entry.untouched == Some(true) || entry.job_name.is_none(), "{entry:?}");
+        } else {
+            // It is made again for as long as a pod may take to start.
+            assert_eq!((entry.phase, entry.step), (Phase::Running, Some(Step::Job)), "{entry:?}");
+        }
+    }
+}
+
 /// It counts from when the Job may run, also where nobody makes a pod of it, as while a webhook does not answer.
 #[test]
 fn a_deadline_that_ran_out_before_there_was_a_pod_leaves_the_node_as_it_was() {

@@ -327,6 +327,7 @@ impl Past<'_> {
                 "the node rebooted while",
                 "replaced the image",
                 "an earlier upgrade",
+                "has written",
                 "OutOfpods",
                 "ImagePullBackOff",
             ]
