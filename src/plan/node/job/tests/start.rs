@@ -158,7 +158,7 @@ fn what_a_jobs_controller_says_of_a_pod_that_it_cannot_make_is_told_and_ends_the
     assert!(message.starts_with("the Job's pod could not start in 40 s: "), "{message}");
     assert!(message.contains(why), "{message}");
     let entry = world.entry();
-    assert!(entry.given_up.is_some() || entry.phase == crate::api::nodeop::Phase::Failed, "{entry:?}");
+    assert!(entry.given_up.is_some() || entry.phase == Phase::Failed, "{entry:?}");
 }
 
 /// A webhook refuses nothing if none of its pods runs any more, as where the drain has evicted them: it does not
