@@ -40,7 +40,7 @@ pub fn begin(ctx: &NodeContext<'_>, given_up: GivenUp) -> Planned<Decision> {
     let given_up = job::explained(ctx, given_up);
     let Planned { value, effects } = end(ctx, &given_up);
     let Some(open) = value else { return fail(ctx, &given_up).with(effects) };
-    if effects.actions.is_empty() && !effects.questions.is_empty() {
+    if effects.actions.is_empty() && effects.is_asking() {
         // Nothing is to be ended as far as one sees, and that is being asked.
         return Waiting::Ending { reason: given_up.reason, open }.with(effects);
     }

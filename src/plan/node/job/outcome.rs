@@ -27,7 +27,7 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
         return match value {
             Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None).into(),
-            None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
+            None if !effects.is_asking() => Failure::RebootNotProved.into(),
             None => Waiting::BootBeforeReboot.with(effects),
         };
     }

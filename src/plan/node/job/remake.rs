@@ -18,9 +18,9 @@ use crate::plan::{
     },
 };
 
-/// The pause before the Job is made again, at first …
+/// The pause before the Job is made again, at first. It grows with the time for which none could start.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// … growing with the time for which none could start already, up to this.
+/// The pause before the Job is made again, at most.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
 /// The status forgets the UID of a Job that has failed: it makes room for another one of its name, for which
