@@ -106,7 +106,7 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
     match &ctx.work.at {
         At::Claim { passed_in } => claim::advance(ctx, passed_in.as_deref()),
         At::Drain(drain) => prepare::advance(ctx, drain),
-        At::Job { refused_since, .. } => drain::keep_clear(ctx, job::advance(ctx, *refused_since)),
+        At::Job(step) => drain::keep_clear(ctx, job::advance(ctx, step)),
         At::Reboot(reboot) => reboot::advance(ctx, reboot),
         At::Verify(verify) => verify::advance(ctx, verify),
     }
@@ -166,8 +166,8 @@ fn awaited_until(
         At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
         // It is away, as one that is not Ready.
         At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
-        At::Claim { .. } | At::Drain(_) | At::Job { .. } if work.given_up.is_some() => return None,
-        At::Claim { .. } | At::Drain(_) | At::Job { .. } => {
+        At::Claim { .. } | At::Drain(_) | At::Job(_) if work.given_up.is_some() => return None,
+        At::Claim { .. } | At::Drain(_) | At::Job(_) => {
             // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen that.
             let job = context::recorded_job(snapshot, op, work);
             let reboots = op.intent.reboot && job.is_some_and(|job| job.state == JobState::Complete);
@@ -216,8 +216,8 @@ fn lost(
         // complete, whether or not we have seen that, and a Job that was deleted meanwhile tells nobody any
         // more.
         At::Reboot(_) => RebootStatus::Pending,
-        At::Job { .. } if work.job_uid().is_some() && !failed => RebootStatus::Pending,
-        At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,
+        At::Job(_) if work.job_uid().is_some() && !failed => RebootStatus::Pending,
+        At::Claim { .. } | At::Drain(_) | At::Job(_) => RebootStatus::Cancelled,
     };
     let untouched = work.given_up.as_ref().is_some_and(|given_up| given_up.touched == Touched::No);
     let job_name = context::ran(work).filter(|_| !untouched);
