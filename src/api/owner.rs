@@ -88,6 +88,11 @@ pub fn upgrade_uid(meta: &ObjectMeta) -> Option<&str> {
     upgrade(meta).map(|owner| owner.uid.as_str())
 }
 
+/// Whether a NodeOpUpgrade made it.
+pub fn is_of_upgrade(meta: &ObjectMeta) -> bool {
+    upgrade(meta).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,8 +93,6 @@ impl fmt::Display for Unwell {
 /// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let mut under_way = BTreeSet::new();
-    let is_control_plane =
-        |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_control_plane(node));
     for node in snapshot.control_planes() {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
@@ -105,8 +103,9 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
         let statuses = op.status.iter().map(|status| &status.node_statuses);
         let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
-        let members =
-            recorded.filter(|(name, entry)| is_control_plane(name) || entry.control_plane == Some(true));
+        let members = recorded.filter(|(name, entry)| {
+            snapshot.is_control_plane_named(name) || entry.control_plane == Some(true)
+        });
         under_way.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
     under_way.into_iter().collect()
@@ -123,8 +122,8 @@ fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a
 pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     let ready = others(snapshot, node).filter(|other| other.ready);
     let questions = ready.map(|other| Question::ControlPlanePods(other.name.clone()));
-    let mut effects = Effects::ask(questions.filter(|question| snapshot.answer(question).is_none()));
-    if !effects.questions.is_empty() {
+    let mut effects = snapshot.unanswered(questions);
+    if effects.is_asking() {
         effects.add(look_again(snapshot));
     }
     effects
@@ -134,7 +133,7 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
 pub fn ask_live(snapshot: &Snapshot, node: &str) -> Effects {
     let nodes = others(snapshot, node).map(|other| Question::Node(other.name.clone()));
     let mut effects = ask(snapshot, node);
-    effects.add(Effects::ask(nodes.filter(|question| snapshot.answer(question).is_none())));
+    effects.add(snapshot.unanswered(nodes));
     effects
 }
 

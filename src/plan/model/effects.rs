@@ -99,6 +99,11 @@ impl Effects {
         Self { questions: questions.into_iter().collect(), ..Self::default() }
     }
 
+    /// Whether something is to be asked.
+    pub fn is_asking(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
     /// Does all of these.
     pub fn act(actions: impl IntoIterator<Item = Action>) -> Self {
         Self { actions: actions.into_iter().collect(), ..Self::default() }

@@ -107,7 +107,7 @@ impl Intent {
             .map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
         // The Go operator's upgrades are commands, and show it in their owner alone.
-        let of_upgrade = is_of_upgrade(op);
+        let of_upgrade = owner::is_of_upgrade(&op.metadata);
         let deadline = if of_upgrade { child::DEADLINE } else { JOB_DEADLINE };
         let balanced = spec.load_balancer.as_ref().filter(|_| cordon).and_then(LoadBalancer::wait);
         Self {
@@ -137,11 +137,6 @@ impl Intent {
     pub fn disturbs(&self) -> bool {
         self.cordon || self.reboot
     }
-}
-
-/// Whether an upgrade made it. The Go operator's upgrades are commands, and show it in their owner alone.
-fn is_of_upgrade(op: &NodeOp) -> bool {
-    owner::upgrade_uid(&op.metadata).is_some()
 }
 
 impl DrainIntent {

@@ -34,7 +34,7 @@ pub fn job(snapshot: &Snapshot, op: &Op, name: &str) -> Planned<Option<Open>> {
         if is_foreign || snapshot.is_gone(&question) {
             return None.into();
         }
-        return Planned::from(Some(Open::JobUnconfirmed)).with(unless_answered(snapshot, question));
+        return Planned::from(Some(Open::JobUnconfirmed)).with(snapshot.unanswered([question]));
     };
     match job.state {
         JobState::Complete | JobState::Failed(_) | JobState::Failing(_) => return None.into(),
@@ -58,7 +58,7 @@ pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i3
     if is_seen || snapshot.is_gone(&question) {
         return Planned::from(None).with(ends);
     }
-    Planned::from(Some(Open::WaiterUnconfirmed)).with(ends).with(unless_answered(snapshot, question))
+    Planned::from(Some(Open::WaiterUnconfirmed)).with(ends).with(snapshot.unanswered([question]))
 }
 
 /// Ends the waiters of a node that are seen.
@@ -66,9 +66,4 @@ pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
     let active = snapshot.pods_of_on(&op.id, Role::Waiter, node).filter(|pod| pod.is_active());
     let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was cancelled" };
     Effects::act(active.map(|pod| delete(pod)))
-}
-
-/// Asks, unless that was done for this very plan.
-fn unless_answered(snapshot: &Snapshot, question: Question) -> Effects {
-    Effects::ask(Some(question).filter(|question| snapshot.answer(question).is_none()))
 }

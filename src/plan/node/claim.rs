@@ -68,8 +68,8 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
     }
     let own = [Question::Node(ctx.node.name.clone()), Question::AllNodeOps];
     let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
-    effects.add(Effects::ask(own.into_iter().filter(|question| ctx.snapshot.answer(question).is_none())));
-    if !effects.questions.is_empty() {
+    effects.add(ctx.snapshot.unanswered(own));
+    if effects.is_asking() {
         return Waiting::Rivals.with(effects).map(Some);
     }
     if let Some(why) = effects.absorb(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {

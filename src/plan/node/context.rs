@@ -114,6 +114,24 @@ pub enum EntryPlan {
     Record(Box<NodeStatus>),
 }
 
+/// How the operation ended on a node on which its Job has succeeded. What an upgrade brought is proved, or not;
+/// of anything else nothing has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// No reboot followed, and nothing tells whether the upgrade is there, if it is one.
+    Done,
+    /// No reboot followed, and the node says itself that it has what the upgrade brought.
+    DoneAndProved,
+    /// It has rebooted, and nothing was to be proved.
+    Rebooted,
+    /// It runs what the upgrade brought, after its reboot.
+    RebootedAndProved,
+    /// It has rebooted, and nobody can tell whether it runs what the upgrade brought.
+    RebootedUnproved,
+    /// It has rebooted, and does not stay Ready, or runs something else than what the upgrade brought.
+    FailedAfterReboot,
+}
+
 /// Everything that a step looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeContext<'a> {
@@ -169,20 +187,17 @@ impl NodeContext<'_> {
         recorded.map_or(self.snapshot.now, |at| self.snapshot.begun_at(at))
     }
 
-    /// The node is done.
-    pub fn complete(&self, reboot: RebootStatus, message: impl fmt::Display) -> Decision {
-        self.end(true, reboot, None, message)
-    }
-
-    /// The node is over, well or not. What it was claimed for is forgotten, what a reader wants to know
-    /// stays; the slot is taken until the node is given back, see `rollout`.
-    pub fn end(
-        &self,
-        succeeded: bool,
-        reboot: RebootStatus,
-        verified: Option<bool>,
-        message: impl fmt::Display,
-    ) -> Decision {
+    /// The node is over. What it was claimed for is forgotten, what a reader wants to know stays; the slot is
+    /// taken until the node is given back, see `rollout`.
+    pub fn end(&self, end: End, message: impl fmt::Display) -> Decision {
+        let (succeeded, reboot, verified) = match end {
+            End::Done => (true, RebootStatus::NotRequested, None),
+            End::DoneAndProved => (true, RebootStatus::NotRequested, Some(true)),
+            End::Rebooted => (true, RebootStatus::Completed, None),
+            End::RebootedAndProved => (true, RebootStatus::Completed, Some(true)),
+            End::RebootedUnproved => (true, RebootStatus::Completed, Some(false)),
+            End::FailedAfterReboot => (false, RebootStatus::Completed, None),
+        };
         let job_name = ran(self.work);
         let over = Over { succeeded, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
         Decision::Record(Box::new(Entry {

@@ -49,7 +49,7 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
         return None.into();
     }
     let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
-    if !effects.questions.is_empty() {
+    if effects.is_asking() {
         return Waiting::ControlPlanesUnread.with(effects).map(Some);
     }
     match effects.absorb(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {

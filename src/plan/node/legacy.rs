@@ -10,7 +10,7 @@ use crate::{
     contract::reboot_state,
     plan::{
         model::{
-            effects::{Effects, Planned},
+            effects::Planned,
             question::Question,
             snapshot::{PodView, Role},
         },
@@ -65,8 +65,8 @@ pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
 /// over before, and is not proved.
 pub fn boot_to_leave(ctx: &NodeContext<'_>) -> Planned<Option<String>> {
     let questions = [Question::Node(ctx.node.name.clone()), Question::OwnedWorkload(ctx.op.id.clone())];
-    let open = Effects::ask(questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()));
-    if !open.questions.is_empty() {
+    let open = ctx.snapshot.unanswered(questions);
+    if open.is_asking() {
         return Planned::from(None).with(open);
     }
     // One that has said so decides, also when it has ended. Another one may have been left behind by a start

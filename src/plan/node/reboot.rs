@@ -15,7 +15,7 @@ use crate::{
             time::{earlier, later},
         },
         node::{
-            context::{Decision, NodeContext},
+            context::{Decision, End, NodeContext},
             cordon,
             enforce::claim_and_cordon,
             failure::{Failure, RebootTimeout},
@@ -166,7 +166,7 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
                 "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded{}",
                 Section::RebootTimeout
             );
-            return ctx.end(false, RebootStatus::Completed, None, message).into();
+            return ctx.end(End::FailedAfterReboot, message).into();
         }
         return match seen {
             Some(NewBoot { ready_since: None, .. }) => Waiting::RebootedNotReady.into(),
@@ -184,7 +184,7 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
 
 fn proved(ctx: &NodeContext<'_>) -> Decision {
     if !ctx.op.intent.upgrade {
-        return ctx.complete(RebootStatus::Completed, "Job and reboot completed successfully");
+        return ctx.end(End::Rebooted, "Job and reboot completed successfully");
     }
     let verify = Verify {
         boot: ctx.node.boot_id.clone(),

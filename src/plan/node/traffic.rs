@@ -14,7 +14,7 @@ use crate::{
     plan::{
         model::{
             action::Notice,
-            effects::{Effects, Planned},
+            effects::Planned,
             intent::Intent,
             question::Question,
             snapshot::{NodeView, Snapshot},
@@ -41,8 +41,8 @@ pub fn decide(ctx: &NodeContext<'_>) -> Planned<Option<bool>> {
         return Some(false).into();
     };
     let questions = [Question::AllNodeOps, Question::Node(other.name.clone())];
-    let open = Effects::ask(questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()));
-    if open.questions.is_empty() { Some(true).into() } else { Planned::from(None).with(open) }
+    let open = ctx.snapshot.unanswered(questions);
+    if open.is_asking() { Planned::from(None).with(open) } else { Some(true).into() }
 }
 
 /// Whether load balancers can rely on a node. Not on one that is cordoned: they would send to it, but

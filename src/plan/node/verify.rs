@@ -8,7 +8,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{names, nodeop::RebootStatus},
+    api::names,
     contract::boot_state,
     plan::{
         facts,
@@ -19,7 +19,7 @@ use crate::{
             time::later,
         },
         node::{
-            context::{Decision, NodeContext},
+            context::{Decision, End, NodeContext},
             cordon,
             state::{At, Found, Verify},
             waiting::Waiting,
@@ -163,7 +163,7 @@ fn did_not_stay(ctx: &NodeContext<'_>) -> Decision {
         "RebootTimeout: the node rebooted, and has not stayed Ready in the {seconds} s since{}",
         Section::RebootTimeout
     );
-    ctx.end(false, RebootStatus::Completed, None, message)
+    ctx.end(End::FailedAfterReboot, message)
 }
 
 /// It stays Ready, and nothing was proved in time.
@@ -174,22 +174,20 @@ fn unread(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
 }
 
 fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
-    let (succeeded, verified, message) = match proof {
+    let (end, message) = match proof {
         Proof::Proved(message) => {
-            (true, Some(true), format!("Job and reboot completed successfully: {message}"))
+            (End::RebootedAndProved, format!("Job and reboot completed successfully: {message}"))
         }
         Proof::Unknown(message) => (
-            true,
-            Some(false),
+            End::RebootedUnproved,
             format!("Job and reboot completed successfully; not verified: {message}{}", Section::NotVerified),
         ),
         Proof::Refuted(section, message) => (
-            false,
-            None,
+            End::FailedAfterReboot,
             format!("{message}. Look at the node's console and logs, then create the upgrade again{section}"),
         ),
     };
-    ctx.end(succeeded, RebootStatus::Completed, verified, message)
+    ctx.end(end, message)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects
     if snapshot.is_gone(&gone) {
         return Action::patch_node(node, tell(node, kept)).into();
     }
-    Effects::ask(Some(gone).filter(|question| snapshot.answer(question).is_none()))
+    snapshot.unanswered([gone])
 }
 
 /// Says on the node that it stays cordoned, and marks that this was said.

@@ -25,7 +25,7 @@ use crate::{
             cancel,
             context::{EntryPlan, Op},
             legacy,
-            state::{At, Entry, Found, JobRecord, Machine, Over, State, Working},
+            state::{At, Entry, Found, JobRecord, JobStep, Machine, Over, State, Working},
         },
         rollout::{
             context::{Outcome, Rollout, RolloutContext},
@@ -159,7 +159,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
         let node = snapshot.nodes.get(name);
         let machine = node.map(|node| Machine::of(snapshot, node)).unwrap_or_default();
         let work = Working {
-            at: At::Job { refused_since: None, let_go_in: None, succeeded_in: None },
+            at: At::Job(JobStep::default()),
             job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
             reboot: Some(reboot),
             ..Working::claims(machine, None, Found::default())

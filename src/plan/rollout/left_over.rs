@@ -46,18 +46,17 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     let Some(uid) = owner::upgrade_uid(&op.object.metadata).filter(|_| !op.deleting) else {
         return BTreeMap::new();
     };
-    let is_control_plane =
-        |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_control_plane(node));
     let any_come = LazyCell::new(|| {
-        nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_control_plane(name))
+        nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| snapshot.is_control_plane_named(name))
     });
     let kept = snapshot.nodes.that_are(NodeClass::Marked).filter_map(|node| {
         let kept = node.kept_cordon.as_ref().filter(|kept| node.unschedulable && kept.by != op.id)?;
         let phase =
             nodes.get(&node.name).map(|entry| entry.phase).filter(|phase| *phase != Phase::Running)?;
+        let by_another = made(snapshot, node, kept, uid)? == Made::ByAnother;
         // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not
         // to uncordon it before.
-        if made(snapshot, node, kept, uid)? == Made::ByAnother && !is_control_plane(&node.name) && *any_come {
+        if by_another && !snapshot.is_control_plane(node) && *any_come {
             return None;
         }
         let why = OutOfService::LeftBefore { node: node.name.clone(), op: kept.by.name.clone() };

@@ -119,7 +119,7 @@ fn differ_in_phases(old: &NodeOpUpgradeStatus, new: &NodeOpUpgradeStatus) -> boo
     changes.any(|Change { old, new, .. }| phase(old) != phase(new))
 }
 
-/// Where there is no NodeOp to copy them from.
+/// Sets the conditions of an upgrade that has no NodeOp to copy them from.
 pub fn own_conditions(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, reason: &'static str) {
     let blocked =
         reason == reason::BLOCKED && conditions::is_blocked_for_long(&status.conditions, snapshot.now);

@@ -50,6 +50,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "prepare",
             "reboot",
             "give_up",
+            "machine",
+            "lost",
             "stamps",
         ],
     ),

@@ -37,6 +37,7 @@ pub use crate::api::{owner::Owner, text::brief};
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
+        effects::Effects,
         hints::Hints,
         id::{Key, OpRef},
         identity::Id,
@@ -343,6 +344,11 @@ impl Snapshot {
     /// The answer to a question, if it was asked by the previous plan.
     pub fn answer(&self, question: &Question) -> Option<&Answer> {
         self.answers.get(question)
+    }
+
+    /// Asks those of these that the previous plan has not asked.
+    pub fn unanswered(&self, questions: impl IntoIterator<Item = Question>) -> Effects {
+        Effects::ask(questions.into_iter().filter(|question| self.answer(question).is_none()))
     }
 
     /// Whether a live read confirmed that the object is not there.

@@ -1,4 +1,5 @@
-//! A pod of ours: a waiter, a preflight, a Job's, or one that reads facts; and what keeps it from its work.
+//! A pod that carries our label (a waiter, a preflight, a Job's, one that reads facts, or a stranger's), and
+//! what keeps it from its work.
 
 use std::fmt;
 

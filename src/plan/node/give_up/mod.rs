@@ -40,7 +40,7 @@ pub fn begin(ctx: &NodeContext<'_>, given_up: GivenUp) -> Planned<Decision> {
     let given_up = job::explained(ctx, given_up);
     let Planned { value, effects } = end(ctx, &given_up);
     let Some(open) = value else { return fail(ctx, &given_up).with(effects) };
-    if effects.actions.is_empty() && !effects.questions.is_empty() {
+    if effects.actions.is_empty() && effects.is_asking() {
         // Nothing is to be ended as far as one sees, and that is being asked.
         return Waiting::Ending { reason: given_up.reason, open }.with(effects);
     }
@@ -88,7 +88,7 @@ fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
 fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
     let succeeded = match &ctx.work.at {
         At::Reboot(_) => true,
-        At::Job { .. } => ctx.recorded_job().is_some_and(|job| job.state == JobState::Complete),
+        At::Job(_) => ctx.recorded_job().is_some_and(|job| job.state == JobState::Complete),
         At::Claim { .. } | At::Drain(_) | At::Verify(_) => false,
     };
     ctx.op.intent.reboot && succeeded && !waiter::ended_without_asking(ctx)
@@ -107,8 +107,8 @@ fn called_off(ctx: &NodeContext<'_>, given_up: &GivenUp, failed: bool) -> Reboot
         At::Verify(_) => RebootStatus::Completed,
         At::Reboot(_) if !stays || given_up.touched == Touched::Perhaps => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
-        At::Job { .. } if may_have_gone || given_up.touched == Touched::Perhaps => RebootStatus::Pending,
-        At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
+        At::Job(_) if may_have_gone || given_up.touched == Touched::Perhaps => RebootStatus::Pending,
+        At::Claim { .. } | At::Drain(_) | At::Job(_) | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }
 
@@ -116,7 +116,7 @@ fn called_off(ctx: &NodeContext<'_>, given_up: &GivenUp, failed: bool) -> Reboot
 fn succeeded_after_all(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Option<Planned<Decision>> {
     let goes_on = || Planned::from(ctx.record(|work| work.given_up = None));
     match &ctx.work.at {
-        At::Job { .. } => {
+        At::Job(_) => {
             // A Job that was given up because it had not begun. What was found wrong with one that is
             // complete stays wrong.
             let awaited = given_up.touched != Touched::NotTheReason;

@@ -24,7 +24,7 @@ use crate::{
         node::{
             context::{Decision, NodeContext},
             failure::{Failure, NextPod},
-            state::At,
+            state::{At, Remade},
             waiting::{NotBegun, Waiting},
         },
     },
@@ -189,18 +189,14 @@ fn brought_nothing(pod: &PodView) -> bool {
 
 fn made_again(ctx: &NodeContext<'_>, job: &JobView, why: NotBegun) -> Decision {
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
-    let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
+    let refused_since = if let At::Job(step) = &ctx.work.at { step.remade_since() } else { None };
     // Not since the step began, in which the Job may have waited for another node.
     let since = refused_since.map_or(now, |at| ctx.snapshot.begun_at(at));
     if now >= later(since, limit) {
         return Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up();
     }
-    let at = At::Job {
-        refused_since: refused_since.or_else(|| Some(now.into())),
-        let_go_in: None,
-        succeeded_in: None,
-    };
-    remake::another(ctx, job, at, &Waiting::JobNotBegun(why))
+    let remade = Remade::Refused { since: refused_since.unwrap_or_else(|| now.into()) };
+    Some(remake::another(ctx, job, remade, &Waiting::JobNotBegun(why)))
 }
 
 #[cfg(test)]

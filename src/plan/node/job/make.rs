@@ -8,7 +8,6 @@ use crate::plan::{
         failing, object_name,
         question::Question,
         snapshot::{JobState, JobView},
-        stamp::Stamp,
         time::later,
     },
     node::{
@@ -16,13 +15,13 @@ use crate::plan::{
         context::{Decision, NodeContext},
         enforce,
         failure::Failure,
-        state::{At, Entry, GivenUp, JobRecord, State, Touched, WaiterRecord, Working},
+        state::{At, Entry, GivenUp, JobRecord, JobStep, State, Touched, WaiterRecord, Working},
         waiter::{self, Room, Waiter},
         waiting::Waiting,
     },
 };
 
-pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -> Planned<Decision> {
+pub fn make(ctx: &NodeContext<'_>, name: String, step: &JobStep) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
@@ -30,7 +29,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -
     if let Some(next) = effects.absorb(preconditions(ctx, &name)) {
         return next.with(effects);
     }
-    if let Some(wait) = refused_since.and_then(|since| remake::pause(ctx, since)) {
+    if let Some(wait) = step.remade_since().and_then(|since| remake::pause(ctx, since)) {
         return wait.with(effects);
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
@@ -89,8 +88,8 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
     let mut at = ctx.work.at.clone();
-    if let At::Job { let_go_in, .. } = &mut at {
-        *let_go_in = Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty());
+    if let At::Job(step) = &mut at {
+        step.let_go_in = Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty());
     }
     let state = State::Working(Box::new(Working { at, job: Some(record), ..ctx.work.clone() }));
     let message = Some(Waiting::JobRuns.to_string());

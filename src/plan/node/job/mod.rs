@@ -22,22 +22,21 @@ use crate::{
         model::{
             effects::Planned,
             question::{Answer, Question},
-            stamp::Stamp,
         },
         node::{
             context::{Decision, NodeContext},
-            state::{At, JobRecord, Working},
+            state::{At, JobRecord, JobStep, Working},
             waiting::Waiting,
         },
     },
 };
 
 /// Advances a node in step `Job`.
-pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Stamp>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, step: &JobStep) -> Planned<Decision> {
     let JobRecord { name, uid } = ctx.work.job.clone().unwrap_or_else(|| record_of(ctx));
     let key = (ctx.op.id.namespace.clone(), name.clone());
     match (uid, ctx.snapshot.jobs.get(&key)) {
-        (None, None) => make::make(ctx, name, refused_since),
+        (None, None) => make::make(ctx, name, step),
         (None, Some(job)) => make::made(ctx, job),
         (Some(uid), Some(job)) if job.uid == uid => run::recorded(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
@@ -68,7 +67,7 @@ pub fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
     let work = Working {
-        at: At::Job { refused_since: None, let_go_in: None, succeeded_in: None },
+        at: At::Job(JobStep::default()),
         job: Some(record_of(ctx)),
         reboot: Some(reboot),
         ..ctx.work.clone()

@@ -8,7 +8,7 @@ use crate::{
         image,
         model::{effects::Planned, snapshot::brief, time::later},
         node::{
-            context::{Decision, NodeContext},
+            context::{Decision, End, NodeContext},
             failure::Failure,
             legacy,
             state::{At, Found, Reboot, WaiterRecord, Working},
@@ -27,7 +27,7 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
         return match value {
             Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None).into(),
-            None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
+            None if !effects.is_asking() => Failure::RebootNotProved.into(),
             None => Waiting::BootBeforeReboot.with(effects),
         };
     }
@@ -69,7 +69,7 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
         || "Job completed successfully".into(),
         |message| format!("Job completed successfully: {message}"),
     );
-    ctx.complete(RebootStatus::NotRequested, message).into()
+    ctx.end(End::Done, message).into()
 }
 
 /// The Job has succeeded, and its record says that no boot follows from what it did: the node was at the
@@ -77,7 +77,7 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
 fn no_boot_due(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Decision {
     let unproved = || {
         let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
-        ctx.complete(RebootStatus::NotRequested, message)
+        ctx.end(End::Done, message)
     };
     proved_unbooted(ctx, pods).unwrap_or_else(unproved)
 }
@@ -92,7 +92,7 @@ fn proved_unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision
         return Some(recovered(ctx, proof));
     }
     let found_at = pods.said_first(ALREADY_AT)?;
-    Some(ctx.end(true, RebootStatus::NotRequested, Some(true), found_at))
+    Some(ctx.end(End::DoneAndProved, found_at))
 }
 
 /// The recovery image was written. No boot proves that, and the node's own record does.
@@ -103,7 +103,7 @@ fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
         "Job completed successfully: recovery upgraded to {release}, as the node's own record says ({})",
         brief(&recovery_at)
     );
-    ctx.end(true, RebootStatus::NotRequested, Some(true), message)
+    ctx.end(End::DoneAndProved, message)
 }
 
 /// The operation has succeeded, and containers of somebody else keep its Job from completing, or have failed
@@ -121,7 +121,7 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
             format!("container {names}, which is not ours, still ran and is ended with it")
         };
         let message = format!("Job completed successfully{}; {other}", said());
-        return ctx.complete(RebootStatus::NotRequested, message).into();
+        return ctx.end(End::Done, message).into();
     }
     match pods.sentinel() {
         Record::Found(found) if found.boot.is_empty() => {
@@ -131,7 +131,7 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
             let other = if beside.failed { "failed beside it" } else { "is ended with the Job" };
             let message =
                 format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
-            ctx.complete(RebootStatus::NotRequested, message).into()
+            ctx.end(End::Done, message).into()
         }
         Record::Found(found) => reboot_due(ctx, found, None).into(),
         Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),

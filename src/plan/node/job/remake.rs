@@ -13,21 +13,21 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
-        state::{At, Entry, JobRecord, State, WaiterRecord, Working},
+        state::{At, Entry, JobRecord, JobStep, Remade, State, WaiterRecord, Working},
         waiting::Waiting,
     },
 };
 
-/// The pause before the Job is made again, at first …
+/// The pause before the Job is made again, at first. It grows with the time for which none could start.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// … growing with the time for which none could start already, up to this.
+/// The pause before the Job is made again, at most.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
 /// The status forgets the UID of a Job that has failed: it makes room for another one of its name, for which
-/// that is why. What this is to do stands in `at`.
-pub fn another(ctx: &NodeContext<'_>, job: &JobView, at: At, why: &Waiting) -> Decision {
+/// that is why.
+pub fn another(ctx: &NodeContext<'_>, job: &JobView, remade: Remade, why: &Waiting) -> Decision {
     let work = Working {
-        at,
+        at: At::Job(JobStep { let_go_in: None, remade: Some(remade) }),
         job: Some(JobRecord { name: job.name.clone(), uid: None }),
         waiter: WaiterRecord { lost_at: Some(ctx.snapshot.now.into()), ..ctx.work.waiter },
         ..ctx.work.clone()
@@ -44,14 +44,14 @@ pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 }
 
 /// Waits before the Job is made again, if it is too early.
-pub fn pause(ctx: &NodeContext<'_>, refused_since: Stamp) -> Option<Planned<Decision>> {
+pub fn pause(ctx: &NodeContext<'_>, remade_since: Stamp) -> Option<Planned<Decision>> {
     let now = ctx.snapshot.now;
     let lost = ctx.snapshot.begun_at(ctx.work.waiter.lost_at?);
-    let refused_since = ctx.snapshot.begun_at(refused_since);
-    let pause = (lost.duration_since(refused_since) / 4).clamp(PAUSE, MAX_PAUSE);
+    let since = ctx.snapshot.begun_at(remade_since);
+    let pause = (lost.duration_since(since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
     let end = match ctx.work.succeeded_in() {
-        Some(_) => record_until(ctx, refused_since),
+        Some(_) => record_until(ctx, since),
         None => later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout),
     };
     let at = later(lost, pause).min(end).max(later(lost, PAUSE));

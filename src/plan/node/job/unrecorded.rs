@@ -17,7 +17,7 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         job,
-        state::{At, GivenUp, Touched},
+        state::{At, GivenUp, Remade, Touched},
         waiting::Waiting,
     },
 };
@@ -48,19 +48,19 @@ pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     if ctx.snapshot.answer(&question).is_none() {
         return Waiting::SameMachine.with(question).map(Some);
     }
-    let at = At::Job { refused_since: Some(since.into()), let_go_in: None, succeeded_in: Some(boot) };
-    Some(remake::another(ctx, job, at, &Waiting::JobUnrecorded { why })).into()
+    let remade = Remade::ToRecord { boot, since: Some(since.into()) };
+    Some(remake::another(ctx, job, remade, &Waiting::JobUnrecorded { why })).into()
 }
 
 /// The boot in which the command succeeded, and since when that is to be recorded.
 fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<(String, Timestamp)> {
-    let At::Job { refused_since, let_go_in, succeeded_in } = &ctx.work.at else { return None };
-    if let Some(boot) = succeeded_in {
-        let since = ctx.begun_at(*refused_since);
+    let At::Job(step) = &ctx.work.at else { return None };
+    if let Some(Remade::ToRecord { boot, since }) = &step.remade {
+        let since = ctx.begun_at(*since);
         return (!pods.gave_up_recording()).then(|| (boot.clone(), since));
     }
     let since = ctx.snapshot.failed_since(job);
-    pods.succeeded_unrecorded().then(|| Some((let_go_in.clone()?, since)))?
+    pods.succeeded_unrecorded().then(|| Some((step.let_go_in.clone()?, since)))?
 }
 
 /// What a node is given up for: it is not as it was if its command may have begun, or has succeeded, whatever

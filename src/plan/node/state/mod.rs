@@ -99,14 +99,7 @@ pub enum At {
         passed_in: Option<String>,
     },
     Drain(DrainRecord),
-    /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
-    /// `let_go_in`: the boot in which the present Job was first let run.
-    /// `succeeded_in`: the boot in which the command succeeded, if the present Job only records that.
-    Job {
-        refused_since: Option<Stamp>,
-        let_go_in: Option<String>,
-        succeeded_in: Option<String>,
-    },
+    Job(JobStep),
     Reboot(Reboot),
     Verify(Verify),
 }
@@ -119,6 +112,25 @@ pub struct DrainRecord {
     pub blocked_since: Option<Stamp>,
     /// Since when volumes alone are waited for.
     pub detaching_since: Option<Stamp>,
+}
+
+/// A Job that is made, let run, and over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobStep {
+    /// The boot in which the present Job was first let run.
+    pub let_go_in: Option<String>,
+    /// Why it is not the first one, if it is not.
+    pub remade: Option<Remade>,
+}
+
+/// Why a Job follows another one of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remade {
+    /// Nothing of the one before had begun: since then the node's kubelet refuses the pods.
+    Refused { since: Stamp },
+    /// The command has succeeded in that boot, and this Job only records it. `since`: since when that is to
+    /// be recorded; nothing if somebody took that out of the status.
+    ToRecord { boot: String, since: Option<Stamp> },
 }
 
 /// A reboot that is awaited.
@@ -250,6 +262,24 @@ impl Default for State {
     }
 }
 
+impl JobStep {
+    /// The boot in which the command succeeded, if the Job only records that.
+    pub fn succeeded_in(&self) -> Option<&str> {
+        match self.remade.as_ref()? {
+            Remade::ToRecord { boot, .. } => Some(boot),
+            Remade::Refused { .. } => None,
+        }
+    }
+
+    /// Since when Jobs follow one another, as far as that is recorded.
+    pub fn remade_since(&self) -> Option<Stamp> {
+        match self.remade.as_ref()? {
+            Remade::Refused { since } => Some(*since),
+            Remade::ToRecord { since, .. } => *since,
+        }
+    }
+}
+
 impl WaiterRecord {
     /// The number of the present one.
     pub fn number(&self) -> i32 {
@@ -276,18 +306,18 @@ impl Working {
 
     /// The boot in which the Job was let run, until it is over.
     pub fn job_boot(&self) -> Option<&str> {
-        if let At::Job { let_go_in, .. } = &self.at { let_go_in.as_deref() } else { None }
+        if let At::Job(step) = &self.at { step.let_go_in.as_deref() } else { None }
     }
 
     /// The boot in which the command succeeded, if the Job only records that.
     pub fn succeeded_in(&self) -> Option<&str> {
-        if let At::Job { succeeded_in, .. } = &self.at { succeeded_in.as_deref() } else { None }
+        if let At::Job(step) = &self.at { step.succeeded_in() } else { None }
     }
 
     /// Until when the step may take, if it has an end of its own.
     pub fn deadline(&self) -> Option<Stamp> {
         match &self.at {
-            At::Claim { .. } | At::Job { .. } => None,
+            At::Claim { .. } | At::Job(_) => None,
             At::Drain(drain) => drain.deadline,
             At::Reboot(reboot) => Some(reboot.deadline),
             At::Verify(verify) => Some(verify.deadline),

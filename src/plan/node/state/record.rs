@@ -3,8 +3,8 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    At, DrainRecord, Entry, Found, GivenUp, JobRecord, Machine, NewBoot, Over, Pending, Preflight, Reboot,
-    State, Tampered, Touched, Verify, WaiterRecord, Working,
+    At, DrainRecord, Entry, Found, GivenUp, JobRecord, JobStep, Machine, NewBoot, Over, Pending, Preflight,
+    Reboot, Remade, State, Tampered, Touched, Verify, WaiterRecord, Working,
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
@@ -129,11 +129,14 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
             blocked_since: time(&entry.blocked_since),
             detaching_since: time(&entry.detaching_since),
         }),
-        Some(Step::Job) => At::Job {
-            refused_since: time(&entry.blocked_since),
-            let_go_in: entry.boot.clone(),
-            succeeded_in: entry.succeeded_in.clone(),
-        },
+        Some(Step::Job) => {
+            let since = time(&entry.blocked_since);
+            let remade = match entry.succeeded_in.clone() {
+                Some(boot) => Some(Remade::ToRecord { boot, since }),
+                None => since.map(|since| Remade::Refused { since }),
+            };
+            At::Job(JobStep { let_go_in: entry.boot.clone(), remade })
+        }
         Some(Step::Reboot) => At::Reboot(Reboot {
             left: entry.boot.clone(),
             deadline: needed(time(&entry.deadline), "deadline of the reboot"),
@@ -146,11 +149,11 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }),
         Some(Step::Preflight) => {
             needed(None, "step that fits its phase");
-            At::Job { refused_since: None, let_go_in: None, succeeded_in: None }
+            At::Job(JobStep::default())
         }
     };
     let job = entry.job_name.clone().map(|name| JobRecord { name, uid: entry.job_uid.clone() });
-    if matches!(at, At::Job { .. } | At::Reboot(_) | At::Verify(_)) && job.is_none() {
+    if matches!(at, At::Job(_) | At::Reboot(_) | At::Verify(_)) && job.is_none() {
         lacks("name of the Job");
     }
     // What `since` is of a reboot whose new boot shows is said above.
@@ -204,11 +207,11 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             detaching_since: detaching_since.map(written),
             ..entry
         },
-        At::Job { refused_since, let_go_in, succeeded_in } => NodeStatus {
+        At::Job(step) => NodeStatus {
             step: Some(Step::Job),
-            boot: let_go_in,
-            succeeded_in,
-            blocked_since: refused_since.map(written),
+            succeeded_in: step.succeeded_in().map(Into::into),
+            blocked_since: step.remade_since().map(written),
+            boot: step.let_go_in,
             ..entry
         },
         At::Reboot(Reboot { left, deadline, seen }) => {
@@ -284,11 +287,14 @@ mod tests {
             State::Preflight(preflight),
             working(At::Claim { passed_in: Some("b1".into()) }),
             working(At::Drain(drain)),
-            working(At::Job {
-                refused_since: Some(at(1)),
+            working(At::Job(JobStep {
                 let_go_in: Some("b1".into()),
-                succeeded_in: Some("b1".into()),
-            }),
+                remade: Some(Remade::Refused { since: at(1) }),
+            })),
+            working(At::Job(JobStep {
+                let_go_in: Some("b1".into()),
+                remade: Some(Remade::ToRecord { boot: "b1".into(), since: Some(at(1)) }),
+            })),
             working(At::Reboot(reboot(None))),
             State::Over(over),
         ];

@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// The pause before each further waiter, times the number of those lost …
+/// The pause before another waiter, for each one that was lost.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
-/// … and at most this: a node that ends its pods at once must not be fed with them.
+/// The pause before another waiter, at most. A node that ends its pods at once must not be fed with them.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
 /// A waiter that watches may take as long as this to hear that its reboot is due.
 const HEARS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
@@ -109,9 +109,12 @@ fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
     }
     // An old view of either may show an earlier boot.
     let questions = [Question::Node(ctx.node.name.clone()), Question::Pod(key)];
-    let open: Vec<_> = questions.into_iter().filter(|it| ctx.snapshot.answer(it).is_none()).collect();
-    if !ctx.node.ready || !open.is_empty() {
-        return waits.with(Effects::ask(open.into_iter().filter(|_| ctx.node.ready)));
+    if !ctx.node.ready {
+        return waits;
+    }
+    let open = ctx.snapshot.unanswered(questions);
+    if open.is_asking() {
+        return waits.with(open);
     }
     Waiter::Decided(Failure::OtherBoot.gives_up()).into()
 }
@@ -132,8 +135,7 @@ fn vanished(ctx: &NodeContext<'_>, key: Key, attempt: i32) -> Option<Planned<Wai
     if ctx.snapshot.is_gone(&question) {
         return Some(next_attempt(ctx, "somebody deleted it", attempt, true).into());
     }
-    let ask = Some(question).filter(|question| ctx.snapshot.answer(question).is_none());
-    Some(in_time(ctx, Starting::OldOneDeleted).with(Effects::ask(ask)))
+    Some(in_time(ctx, Starting::OldOneDeleted).with(ctx.snapshot.unanswered([question])))
 }
 
 /// The waiter is there, and has not said yet that it watches.

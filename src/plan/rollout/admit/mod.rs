@@ -306,16 +306,13 @@ impl Admitter<'_, '_> {
     /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
     /// is taken before it.
     fn no_worker_before(&mut self, name: &str) {
-        if self
-            .snapshot
-            .nodes
-            .get(name)
-            .is_some_and(|view| self.snapshot.is_control_plane(view) && view.ready)
-        {
+        let is_ready = self.snapshot.nodes.get(name).is_some_and(|view| view.ready);
+        if is_ready && self.snapshot.is_control_plane_named(name) {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
     }
 
+    /// Why the node cannot be taken now, though nothing before it keeps the order.
     fn blocked(&mut self, view: &NodeView) -> Option<Blocked> {
         let slots = &self.rollout.progress.slots;
         if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
@@ -357,17 +354,14 @@ impl Admitter<'_, '_> {
         }
         // A control-plane node that failed and is out of service is one that is away, however many may go at
         // once.
-        let control_plane = |name: &str| {
-            self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_control_plane(node))
-        };
         let down = self.rollout.progress.slots.out_of_service.iter();
-        let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
+        let down = down.filter(|(name, _)| **name != view.name && self.snapshot.is_control_plane_named(name));
         if let Some((_, why)) = down.clone().next().filter(|_| under_way.len() + down.count() >= limit) {
             self.rollout.progress.blocked = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);
-        if !asked.questions.is_empty() {
+        if asked.is_asking() {
             self.effects.add(asked);
             return Some(NotTaken::QuorumUnread);
         }

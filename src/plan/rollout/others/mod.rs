@@ -55,7 +55,7 @@ impl<'a> Others<'a> {
     pub fn of(snapshot: &'a Snapshot, op: &'a Op, upgrade: Option<&NodeOpUpgrade>) -> Self {
         let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !other.is_over());
         let unfinished = unfinished.map(|other| {
-            let newer = if is_of_upgrade(&op.object) {
+            let newer = if owner::is_of_upgrade(&op.object.metadata) {
                 Newer::default()
             } else {
                 Newer::than_maker_of(snapshot, other)
@@ -91,7 +91,8 @@ impl<'a> Others<'a> {
         }
         let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {
             let older = age(other.op) < age(&self.op.object);
-            let both = is_of_upgrade(other.op) && is_of_upgrade(&self.op.object);
+            let both =
+                owner::is_of_upgrade(&other.op.metadata) && owner::is_of_upgrade(&self.op.object.metadata);
             // One that is being deleted takes nothing any more.
             let open = !entry.phase.is_final() && other.op.metadata.deletion_timestamp.is_none();
             older && !both && open && other.newer.on(node).is_none()
@@ -123,10 +124,6 @@ pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken>
     let recorded =
         || others().find(|other| entry(other, node).is_some_and(has)).map(|other| OpRef::of(other));
     Some(NotTaken::claimed(&op.id, &node.claimed_by.clone().or_else(recorded)?))
-}
-
-fn is_of_upgrade(op: &NodeOp) -> bool {
-    owner::upgrade_uid(&op.metadata).is_some()
 }
 
 fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {

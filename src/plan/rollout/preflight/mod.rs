@@ -119,9 +119,8 @@ pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) ->
     }
     let next = ctx.ask(intent, node);
     let decides = matches!(&next.value, EntryPlan::Record(next) if next.phase != Phase::Preflight);
-    let open = others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none());
-    let open = Effects::ask(open);
-    if !decides || open.questions.is_empty() {
+    let open = snapshot.unanswered(others.questions(node));
+    if !decides || !open.is_asking() {
         return next;
     }
     wait(Asking::Confirming).with(next.effects).with(open)
@@ -246,8 +245,8 @@ impl PreflightContext<'_> {
         EntryPlan::Record(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
     }
 
-    /// Nothing was found out, and nothing is asked any more. The node waits as before, and says why its check
-    /// was broken off, if `why` tells.
+    /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken
+    /// off, if `why` tells.
     fn reset(&self, why: Option<Interrupted>) -> EntryPlan {
         self.back_to_pending(None, Found::default(), why.map(|why| why.to_string()))
     }

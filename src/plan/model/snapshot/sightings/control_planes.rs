@@ -118,6 +118,11 @@ impl Snapshot {
         node.has_control_plane_label() || self.sightings.control_planes.get(&node.name).is_some()
     }
 
+    /// Whether there is a node of this name, and it is a member of the control plane.
+    pub fn is_control_plane_named(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|node| self.is_control_plane(node))
+    }
+
     /// The members of the control plane that have a Node object.
     pub fn control_planes(&self) -> impl Iterator<Item = &NodeView> {
         let known = self.sightings.control_planes.iter().filter_map(|(name, _)| self.nodes.get(name));
