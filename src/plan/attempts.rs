@@ -93,16 +93,26 @@ pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
     run(op).is_some_and(|(uid, run)| run.round > 0 && is_one(of(node, uid, run.generation)))
 }
 
-/// Whether the node is not Ready, and went down soon after an upgrade was done with it.
+/// Whether the node is not Ready, and went down soon after an upgrade was done with it; or did so the last time
+/// that it was not, as far as we saw it.
 pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
-    if node.ready || node.claimed_by.is_some() {
+    let absence = snapshot.absence(node);
+    if node.claimed_by.is_some() || (node.ready && absence.is_none()) {
         return false;
     }
-    // Of one that was down when we came, two clocks that are none of ours say it.
-    let told = |done: Timestamp| {
-        node.ready_changed.is_some_and(|down| (done..later(done, PROBATION)).contains(&down))
+    let seen = absence.and_then(|absence| absence.seen);
+    let told = absence.map_or(node.ready_changed, |absence| absence.told);
+    let soon = |done: Timestamp| {
+        // One that was back before it was done was away for what was done to it, as for its reboot.
+        let before = absence.and_then(|absence| absence.back).filter(|_| node.ready);
+        let is_later = before.is_none_or(|back| back > snapshot.begun_at(done));
+        is_later
+            && match seen {
+                Some(down) => is_soon(snapshot, down, done.into()),
+                // Of one that was down when we came, two clocks that are none of ours say it.
+                None => told.is_some_and(|down| (done..later(done, PROBATION)).contains(&down)),
+            }
     };
-    let soon = |done: Timestamp| went_down_soon(snapshot, node, done.into()).unwrap_or_else(|| told(done));
     read(node).is_some_and(|all| all.done().any(soon))
 }
 
@@ -110,8 +120,11 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
 /// before we led counts from when we began to lead: nobody knows by what clock that was written. Nothing, if
 /// the node was down already by then.
 pub fn went_down_soon(snapshot: &Snapshot, node: &NodeView, done: Stamp) -> Option<bool> {
-    let down = snapshot.went_away_at(node)?;
-    Some(down < later(snapshot.begun_at(done), PROBATION))
+    snapshot.went_away_at(node).map(|down| is_soon(snapshot, down, done))
+}
+
+fn is_soon(snapshot: &Snapshot, down: Timestamp, done: Stamp) -> bool {
+    down < later(snapshot.begun_at(done), PROBATION)
 }
 
 fn read(node: &NodeView) -> Option<Attempts> {

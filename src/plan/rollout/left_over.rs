@@ -1,5 +1,5 @@
 //! What earlier upgrades left: nodes on which one failed, and that are cordoned for it still; and nodes that
-//! went down soon after one was done with them.
+//! went down soon after one was done with them, until they have been Ready for a while.
 //!
 //! A changed upgrade is a run of its own, and one that is created under another name an upgrade of its own,
 //! with slots of its own. But whoever allows one node to be down at a time means the upgrade of the nodes,
@@ -22,6 +22,7 @@ use crate::{
             snapshot::{NodeClass, NodeView, Snapshot},
         },
         node::context::Op,
+        quorum::READY_FOR,
         rollout::out_of_service::OutOfService,
     },
 };
@@ -53,24 +54,28 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
         let kept = node.kept_cordon.as_ref().filter(|kept| node.unschedulable && kept.by != op.id)?;
         let phase =
             nodes.get(&node.name).map(|entry| entry.phase).filter(|phase| *phase != Phase::Running)?;
-        let by_another = made(snapshot, node, kept, uid)? == Made::ByAnother;
         // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not
         // to uncordon it before.
-        if by_another && !snapshot.is_control_plane(node) && *any_come {
+        if made(snapshot, node, kept, uid)? == Made::ByAnother
+            && !snapshot.is_control_plane(node)
+            && *any_come
+        {
             return None;
         }
         let why = OutOfService::LeftBefore { node: node.name.clone(), op: kept.by.name.clone() };
         Some((node.name.clone(), LeftOver { why, is_next: node.is_fit() && !phase.is_final() }))
     });
-    let down = snapshot.nodes.that_are(NodeClass::NotReady).filter(|node| {
-        let entry = nodes.get(&node.name);
-        entry.is_some_and(|entry| entry.phase != Phase::Running) && attempts::went_down(snapshot, node)
+    let down = snapshot.nodes.that_are(NodeClass::NotReady);
+    let down = down.map(|node| (&**node, OutOfService::WentDown(node.name.clone())));
+    let waited = op.intent.min_ready.max(READY_FOR);
+    let back = snapshot
+        .back_lately(waited)
+        .map(|(node, since)| (node, OutOfService::ReadySince { node: node.name.clone(), since, waited }));
+    let went = down.chain(back).filter_map(|(node, why)| {
+        nodes.get(&node.name).filter(|entry| entry.phase != Phase::Running)?;
+        attempts::went_down(snapshot, node).then(|| (node.name.clone(), LeftOver { why, is_next: false }))
     });
-    let down = down.map(|node| {
-        let why = OutOfService::WentDown(node.name.clone());
-        (node.name.clone(), LeftOver { why, is_next: false })
-    });
-    down.chain(kept).collect()
+    went.chain(kept).collect()
 }
 
 /// Which upgrade made the NodeOp that failed on the node, if one did. Where that is gone, the node itself

@@ -69,6 +69,9 @@ pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rol
     let left = left_over::find(ctx.snapshot, ctx.op, &search.rollout.nodes);
     let slots = &mut search.rollout.progress.slots;
     for (name, left) in left {
+        if let OutOfService::ReadySince { since, waited, .. } = &left.why {
+            search.effects.add(Effects::wake_at(later(*since, *waited)));
+        }
         slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
         slots.out_of_service.entry(name).or_insert(left.why);
     }

@@ -18,7 +18,10 @@ use std::{
     fmt,
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Condition,
+    jiff::{SignedDuration, Timestamp},
+};
 
 use crate::{
     api::{
@@ -34,7 +37,9 @@ use crate::{
             effects::{Effects, Planned},
             selector,
             snapshot::{NodeClass, NodeView, Snapshot},
+            time::later,
         },
+        quorum::READY_FOR,
         upgrades::newest::Newer,
     },
 };
@@ -86,8 +91,9 @@ struct Nodes {
     ready: Vec<String>,
     /// Those that would be.
     left: BTreeMap<Left, Vec<String>>,
-    /// When the first of those may be taken whose preflight could not run.
-    next_try: Option<Timestamp>,
+    /// When the first of those may be taken whose preflight could not run, or the first of those that are
+    /// Ready again counts as back in service.
+    next_look: Option<Timestamp>,
     /// Those that were tried and run another release.
     drifted: Vec<Drifted>,
     /// Those that were tried and are out of service.
@@ -109,7 +115,7 @@ pub fn look(
     status: &mut NodeOpUpgradeStatus,
 ) -> Planned<Vec<String>> {
     let nodes = Nodes::of(snapshot, upgrade, status);
-    let wake = nodes.next_try.map(Effects::wake_at).unwrap_or_default();
+    let wake = nodes.next_look.map(Effects::wake_at).unwrap_or_default();
     judge(snapshot, status, &nodes.drifted);
     let idle = idle(snapshot, upgrade, status, &nodes);
     let own = status.message.take().unwrap_or_default();
@@ -148,6 +154,11 @@ impl Nodes {
         let out = [NodeClass::NotReady, NodeClass::Marked]
             .into_iter()
             .flat_map(|class| nodes.by_name(class).keys());
+        let min_ready = SignedDuration::from_secs(upgrade.spec.min_ready_seconds.unwrap_or(0).into());
+        let wait = min_ready.max(READY_FOR);
+        let back_lately: BTreeMap<&String, Timestamp> =
+            snapshot.back_lately(wait).map(|(node, since)| (&node.name, later(since, wait))).collect();
+        let out = out.chain(back_lately.keys().copied());
         let looked_at: BTreeSet<&String> = nodes.running_another(release).chain(out).collect();
         let lost = lost(status);
         for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {
@@ -155,7 +166,9 @@ impl Nodes {
             let other = runs.filter(|runs| *runs != release);
             // One that ran what it should, and well for a while, has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
-            let away = kept || !node.ready && (runs != Some(release) || attempts::went_down(snapshot, node));
+            let until = back_lately.get(name).copied();
+            let down = !node.ready || until.is_some();
+            let away = kept || down && (runs != Some(release) || attempts::went_down(snapshot, node));
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
@@ -167,6 +180,7 @@ impl Nodes {
             };
             if attempt == Attempt::Had {
                 if away {
+                    all.next_look = all.next_look.into_iter().chain(until).min();
                     all.out_of_service.push(name.clone());
                 }
                 let newer = || newer.on(node).map(|by| by.to_string());
@@ -177,9 +191,9 @@ impl Nodes {
                     was_lost,
                 }));
             } else if other.is_some() {
-                let later = attempt.waits_until(snapshot.now);
-                all.next_try = all.next_try.into_iter().chain(later).min();
-                match later.map(|_| Left::ToNothing).or_else(|| left(node, attempt, &newer)) {
+                let next_try = attempt.waits_until(snapshot.now);
+                all.next_look = all.next_look.into_iter().chain(next_try).min();
+                match next_try.map(|_| Left::ToNothing).or_else(|| left(node, attempt, &newer)) {
                     Some(why) => all.left.entry(why).or_default().push(name.clone()),
                     None => all.ready.push(name.clone()),
                 }

@@ -30,7 +30,7 @@ pub use self::{
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
-    sightings::{PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},
+    sightings::{Absence, PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::{owner::Owner, text::brief};

@@ -196,7 +196,7 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, why: NotBegun) -> Decision {
         return Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up();
     }
     let remade = Remade::Refused { since: refused_since.unwrap_or_else(|| now.into()) };
-    Some(remake::another(ctx, job, remade, &Waiting::JobNotBegun(why)))
+    remake::another(ctx, job, remade, &Waiting::JobNotBegun(why))
 }
 
 #[cfg(test)]

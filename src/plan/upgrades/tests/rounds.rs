@@ -282,6 +282,44 @@ fn no_round_follows_a_node_that_went_down_soon_after_it_was_done() {
         let said = message(&world).contains("n3 waits: tried by this run, and out of service since: n1");
         assert_eq!(said, !follows, "{}", message(&world));
     }
+    // One report of a kubelet is no recovery: its link may flap.
+    let mut world = joined(json!({"concurrency": 1}));
+    let done = world.snapshot.now - SignedDuration::from_secs(300);
+    world.node("n1", |node| {
+        let said = node.annotations.get_mut(names::ATTEMPTED).unwrap();
+        *said = format!("{said}@{done:.0}");
+        (node.ready, node.ready_changed) = (false, Some(done + SignedDuration::from_secs(100)));
+    });
+    world.until_stable();
+    world.looks();
+    world.node("n1", |node| node.ready = true);
+    world.looks();
+    world.until_stable();
+    assert!(message(&world).contains("n3 waits: tried by this run, and out of service since: n1"));
+    let wakes = world.planned().wake_at.map(|at| (at - world.snapshot.now).get_seconds());
+    assert!(wakes.is_some_and(|seconds| (1..60).contains(&seconds)), "{wakes:?}");
+    world.snapshot.now += SignedDuration::from_secs(60);
+    world.until_stable();
+    assert_eq!(world.current().spec.node_names, ["n3"], "{}", message(&world));
+}
+
+/// That it was away for its reboot, and is Ready again since a moment ago, was seen before it was done.
+#[test]
+fn a_node_that_came_back_from_its_upgrade_just_now_did_not_go_down_after_it() {
+    let mut world = joined(json!({"concurrency": 1}));
+    world.looks();
+    world.node("n1", |node| node.ready = false);
+    world.looks();
+    world.node("n1", |node| node.ready = true);
+    world.snapshot.now += SignedDuration::from_secs(10);
+    world.looks();
+    let done = world.snapshot.now + SignedDuration::from_secs(1);
+    world.node("n1", |node| {
+        let said = node.annotations.get_mut(names::ATTEMPTED).unwrap();
+        *said = format!("{said}@{done:.0}");
+    });
+    world.until_stable();
+    assert_eq!(world.current().spec.node_names, ["n3"], "{}", message(&world));
 }
 
 #[test]

@@ -107,6 +107,13 @@ impl World {
         self.snapshot.upgrades.insert(self.key.clone(), Arc::new(serde_json::from_value(upgrade).unwrap()));
     }
 
+    /// What is seen now is noted.
+    pub fn looks(&mut self) {
+        let mut sightings = (*self.snapshot.sightings).clone();
+        sightings.note(&self.snapshot);
+        self.snapshot.sightings = Arc::new(sightings);
+    }
+
     pub fn planned(&self) -> Plan {
         crate::plan::plan(&self.snapshot)
     }

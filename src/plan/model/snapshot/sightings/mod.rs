@@ -7,7 +7,6 @@
 
 mod arrivals;
 mod away;
-mod back;
 mod begun;
 mod candidates;
 mod control_planes;
@@ -25,14 +24,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use self::{
     arrivals::Arrivals,
     away::Away,
-    back::Back,
     begun::Begun,
     candidates::Candidates,
     control_planes::ControlPlanes,
     gone::Gone,
     in_order::{InOrder, sorted},
 };
-pub use self::{arrivals::PodArrival, candidates::had_no_nodes, control_planes::RETURNS_WITHIN};
+pub use self::{
+    arrivals::PodArrival, away::Absence, candidates::had_no_nodes, control_planes::RETURNS_WITHIN,
+};
 use crate::{
     api::{
         node_statuses::Mark,
@@ -80,8 +80,6 @@ pub struct Sightings {
     silent: BTreeMap<String, Timestamp>,
     /// Preflights whose check we saw begin, by UID, however often it was started again since.
     checks: BTreeMap<String, Timestamp>,
-    /// Nodes that have a slot, were away, and are Ready again.
-    back: Back,
     /// Nodes of which it cannot be read yet what they run, by UID.
     joining: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
@@ -142,8 +140,6 @@ impl Sightings {
                 _ => {}
             }
         }
-        // It is told by who was away at the last look.
-        self.note_back(snapshot);
         self.away.note(snapshot);
         self.gone.note(snapshot);
         self.control_planes.note(&snapshot.nodes, now);
