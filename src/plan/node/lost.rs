@@ -1,5 +1,5 @@
-//! A node whose machine is gone for good. Its Job goes first: on another machine of the same name it would run
-//! again.
+//! A node whose machine is gone for good. Its Job goes first: on another machine of the same name it would
+//! run again.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Which machine a Node object is: the one that was taken, or another one of its name; and whether one that is
-//! away may come back.
+//! Which machine a Node object is: the one that was taken, or another one of its name. And whether one that
+//! is away may come back.
 //!
 //! Cloud controllers delete the Node of a machine that is away, and its kubelet makes another one when it is
 //! back. Whether that is the machine that was taken its own id tells, which outlives the Node object.
