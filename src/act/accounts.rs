@@ -41,6 +41,8 @@ use crate::{
 const PAGE: u32 = 50;
 /// … and deleted side by side: a NodeOp of a thousand nodes leaves three thousand objects.
 const AT_ONCE: usize = 10;
+/// How many are deleted in one action: nothing else is planned meanwhile, no other drain and no proof.
+const AT_A_TIME: usize = 500;
 
 impl Actor {
     /// Gives the waiter what it may do, and returns the name of its account.
@@ -109,21 +111,28 @@ impl Actor {
             .map(drop)
     }
 
-    /// Takes back what the NodeOp's waiters might do. One that reboots nothing had none.
-    pub(super) async fn revoke(&self, op: &NodeOp) -> anyhow::Result<()> {
+    /// Takes back what the NodeOp's waiters might do, or a part of it; whether it was all. One that reboots
+    /// nothing had none.
+    pub(super) async fn revoke(&self, op: &NodeOp) -> anyhow::Result<bool> {
         if !op.spec.reboot_on_success.unwrap_or(false) {
-            return Ok(());
+            return Ok(true);
         }
-        self.remove_all::<Metadata<rbac::RoleBinding>>(op)
+        let mut room = AT_A_TIME;
+        self.remove_all::<Metadata<rbac::RoleBinding>>(op, &mut room)
             .await
             .context("deleting the waiters' RoleBindings")?;
-        self.remove_all::<Metadata<rbac::Role>>(op).await.context("deleting the waiters' Roles")?;
-        self.remove_all::<Metadata<ServiceAccount>>(op).await.context("deleting the waiters' ServiceAccounts")
+        self.remove_all::<Metadata<rbac::Role>>(op, &mut room)
+            .await
+            .context("deleting the waiters' Roles")?;
+        self.remove_all::<Metadata<ServiceAccount>>(op, &mut room)
+            .await
+            .context("deleting the waiters' ServiceAccounts")?;
+        Ok(room > 0)
     }
 
     /// Deletes every object of the kind that was made for the NodeOp, whatever its name: an earlier release
-    /// gave all waiters of a NodeOp one account.
-    async fn remove_all<K>(&self, op: &NodeOp) -> anyhow::Result<()>
+    /// gave all waiters of a NodeOp one account. As many as there is room for.
+    async fn remove_all<K>(&self, op: &NodeOp, room: &mut usize) -> anyhow::Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
@@ -131,11 +140,13 @@ impl Actor {
         let label = names::label_value(op.metadata.name.as_deref().unwrap_or_default());
         let labelled = ListParams::default().labels(&format!("{}={label}", names::NODEOP)).limit(PAGE);
         let mut next = Some(labelled);
-        while let Some(params) = next {
+        while let Some(params) = next.take().filter(|_| *room > 0) {
             let page = self.write(self.api::<K>(namespace(op)).list(&params)).await?;
             next = pages::after(params, page.metadata);
-            let ours = page.items.iter().filter(|found| is_ours(op, *found));
-            stream::iter(ours.map(Ok))
+            let ours = page.items.iter().filter(|found| is_ours(op, *found)).take(*room);
+            let ours: Vec<&K> = ours.collect();
+            *room -= ours.len();
+            stream::iter(ours.into_iter().map(Ok))
                 .try_for_each_concurrent(AT_ONCE, |found| self.remove(op, found))
                 .await?;
         }
@@ -163,4 +174,57 @@ fn is_ours<K: Resource>(op: &NodeOp, found: &K) -> bool {
     found.meta().deletion_timestamp.is_none()
         && found.labels().contains_key(names::NODEOP)
         && found.owner_references().iter().any(|owner| owned(&owner.uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::act::tests::{Left, Server, actor};
+
+    /// Five thousand nodes leave fifteen thousand objects: deleted in one go, they would stop all other
+    /// operations for half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn of_many_accounts_some_are_taken_back_at_a_time() {
+        let bindings: BTreeSet<String> = (0..AT_A_TIME + 220).map(|number| format!("b{number:04}")).collect();
+        let left = Arc::new(Mutex::new(bindings));
+        let there = left.clone();
+        let client = Server::client(move |request| {
+            let mut there = there.lock().unwrap();
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            if request.method() == "DELETE" {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                assert!(there.remove(name), "{name}");
+                return (200, json!({"kind": "Status", "status": "Success"}));
+            }
+            let after = query.split('&').find_map(|part| part.strip_prefix("continue=")).unwrap_or_default();
+            let of_kind =
+                there.iter().filter(|name| path.ends_with("/rolebindings") && name.as_str() > after);
+            let page: Vec<&String> = of_kind.take(PAGE as usize).collect();
+            let next = page.last().filter(|_| page.len() == PAGE as usize);
+            let item = |name: &&String| {
+                let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "op", "uid": "u"});
+                json!({"metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {names::NODEOP: "op"}, "ownerReferences": [owner]}})
+            };
+            let items: Vec<Value> = page.iter().map(item).collect();
+            (200, json!({"metadata": {"continue": next}, "items": items}))
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(10))))));
+        let op: NodeOp =
+            serde_json::from_value(json!({"metadata": {"name": "op", "namespace": "ns", "uid": "u"},
+            "spec": {"command": ["true"], "rebootOnSuccess": true}}))
+            .unwrap();
+        assert!(!actor.revoke(&op).await.unwrap(), "there are more");
+        assert_eq!(left.lock().unwrap().len(), 220);
+        assert!(actor.revoke(&op).await.unwrap());
+        assert!(left.lock().unwrap().is_empty());
+        assert!(actor.revoke(&op).await.unwrap(), "nothing is left");
+    }
 }

@@ -110,7 +110,9 @@ impl Actor {
             Action::PatchStatus { op, status, notices: _ } => self.status(op, status).await,
             Action::SetFinalizers { op, finalizers } => self.finalizers(op, finalizers).await,
             Action::Finalize { op, finalizers } => {
-                self.revoke(op).await?;
+                if !self.revoke(op).await? {
+                    return Ok(vec![LiveObject::Unfinished]);
+                }
                 self.finalizers(op, finalizers).await
             }
             Action::DeleteOp { op } => self.delete_op(op).await,

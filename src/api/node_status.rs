@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::nodeop::Phase;
+use super::{nodeop::Phase, text::stored};
 
 /// How the message of a node begins that is done and needed nothing.
 pub const SKIPPED: &str = "Skipped";
@@ -205,6 +205,6 @@ impl NodeStatus {
             not_tried,
             new_boot,
         ];
-        texts.into_iter().flatten().map(String::len).sum()
+        texts.into_iter().flatten().map(|text| stored(text)).sum()
     }
 }

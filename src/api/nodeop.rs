@@ -129,10 +129,10 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a
-    /// thousand. Control-plane nodes always go one at a time if the operation cordons or reboots. A node that
-    /// failed counts until it is uncordoned and Ready, or deleted. May be changed while the operation runs,
-    /// but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all, though never more than 400
+    /// of more than a thousand. Control-plane nodes always go one at a time if the operation cordons or
+    /// reboots. A node that failed counts until it is uncordoned and Ready, or deleted. May be changed while
+    /// the operation runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,

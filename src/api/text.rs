@@ -2,13 +2,32 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-/// `text`, cut to at most `most` bytes between two characters.
+/// `text`, cut between two characters to what takes at most `most` bytes where it is [`stored`].
 pub fn clipped(text: &str, most: usize) -> String {
-    if text.len() <= most {
+    if stored(text) <= most {
         return text.to_owned();
     }
     let mark = "…";
-    format!("{}{mark}", super::names::cut(text, most.saturating_sub(mark.len())))
+    let mut left = most.saturating_sub(mark.len());
+    let beginning = text.chars().map_while(|character| {
+        left = left.checked_sub(stored_as(character))?;
+        Some(character)
+    });
+    beginning.chain(mark.chars()).collect()
+}
+
+/// How many bytes the text takes in JSON as the API server writes it, to etcd as well.
+pub fn stored(text: &str) -> usize {
+    text.chars().map(stored_as).sum()
+}
+
+/// Go's encoder escapes by default what would end a script in HTML.
+const fn stored_as(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => 6,
+        other => other.len_utf8(),
+    }
 }
 
 /// Somebody's text on one line. A container's output may hold anything, and whoever reads a message in a
@@ -81,6 +100,9 @@ mod tests {
         assert_eq!(clipped("héé", 10), "héé");
         assert_eq!(clipped("ééééé", 8), "éé…");
         assert_eq!(clipped("ééééé", 9), "ééé…");
+        assert_eq!(clipped("<html>", 18), "<html>", "six bytes, where it is stored, of each bracket");
+        assert_eq!(clipped("<html>", 15), "<html…");
+        assert_eq!(clipped("\"\"\"\"", 7), "\"\"…");
     }
 
     #[test]

@@ -97,10 +97,10 @@ pub struct NodeOpUpgradeSpec {
     /// Whether it is over once its nodes are upgraded (default `Once`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a
-    /// thousand. Control-plane nodes always go one at a time if the upgrade cordons or reboots. A node that
-    /// failed counts until it is uncordoned and Ready, or deleted. May be changed while the upgrade runs, but
-    /// not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all, though never more than 400
+    /// of more than a thousand. Control-plane nodes always go one at a time if the upgrade cordons or
+    /// reboots. A node that failed counts until it is uncordoned and Ready, or deleted. May be changed while
+    /// the upgrade runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,

@@ -102,8 +102,14 @@ impl Failures {
 
     /// It succeeded.
     pub fn succeeded(&mut self, what: &Id) {
-        if self.known.remove(what).is_some() {
-            self.forget_events();
+        let Some(over) = self.known.remove(what) else { return };
+        // Not all that fails is looked at: an outage ends for hundreds of things at once.
+        for object in
+            over.waiting.iter().filter(|object| self.events.contains_key(*object)).collect::<Vec<_>>()
+        {
+            if !self.known.values().any(|entry| entry.waiting.contains(object)) {
+                self.events.remove(object);
+            }
         }
     }
 

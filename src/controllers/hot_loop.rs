@@ -28,6 +28,9 @@ const BURST_OF_MAKING: u32 = 10;
 /// The time after which one more is allowed.
 const REFILL_EVERY: Duration = Duration::from_secs(60);
 
+/// How often what is over is forgotten.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
+
 /// What is said of it.
 pub const MESSAGE: &str =
     "it succeeds, and is undone again and again: another controller, or somebody's script, works against it";
@@ -69,6 +72,8 @@ struct Bucket {
 #[derive(Debug, Default)]
 pub struct HotLoopLimiter {
     known: BTreeMap<Id, Bucket>,
+    /// When what is over was forgotten last.
+    swept: Option<Instant>,
 }
 
 impl HotLoopLimiter {
@@ -80,12 +85,7 @@ impl HotLoopLimiter {
     /// Counts a success of what may be repeated `burst` times at once, and as often again when the turn of
     /// another NodeOp begins; whether it is one too many.
     fn exceeds(&mut self, what: Id, turn_of: Option<&str>, burst: u32, now: Instant) -> bool {
-        // What may be repeated as often as ever is as good as new: most is done once, and forgotten a minute
-        // later.
-        self.known.retain(|_, bucket| {
-            bucket.refill(now);
-            bucket.tokens < bucket.burst
-        });
+        self.forget(now);
         let fresh = || Bucket {
             turn_of: turn_of.map(ToOwned::to_owned),
             burst,
@@ -94,6 +94,7 @@ impl HotLoopLimiter {
             exhausted: false,
         };
         let bucket = self.known.entry(what).or_insert_with(fresh);
+        bucket.refill(now);
         if turn_of.is_some() && bucket.turn_of.as_deref() != turn_of {
             *bucket = fresh();
         }
@@ -101,6 +102,19 @@ impl HotLoopLimiter {
             if bucket.exhausted { bucket.tokens < bucket.burst / 4 } else { bucket.tokens == 0 };
         bucket.tokens = bucket.tokens.saturating_sub(1);
         bucket.exhausted
+    }
+
+    /// Forgets what may be repeated as often as ever, which is as good as new: most is done once, and
+    /// forgotten a minute later. Not at each action: there are thousands of them in a minute.
+    fn forget(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEPT_EVERY) {
+            return;
+        }
+        self.swept = Some(now);
+        self.known.retain(|_, bucket| {
+            bucket.refill(now);
+            bucket.tokens < bucket.burst
+        });
     }
 }
 
@@ -167,6 +181,20 @@ mod tests {
         assert_eq!(repeats.known.len(), 1, "what is over is forgotten");
         repeats.exceeds(id("d"), None, BURST, now + REFILL_EVERY);
         assert_eq!(repeats.known.len(), 1, "what was done once, a minute later");
+    }
+
+    /// Two hundred nodes in progress do a hundred things a second, and each would look at thousands.
+    #[test]
+    fn what_is_over_is_looked_for_once_a_second_and_not_at_each_action() {
+        let (mut repeats, start) = (HotLoopLimiter::default(), Instant::now());
+        let mut known = |what, millis| {
+            repeats.exceeds(id(what), None, BURST, start + Duration::from_millis(millis));
+            repeats.known.len()
+        };
+        assert_eq!(known("a", 0), 1);
+        assert_eq!(known("b", 59_500), 2, "it is not over yet");
+        assert_eq!(known("c", 60_200), 3, "it is, and that was looked for a moment ago");
+        assert_eq!(known("d", 60_600), 3, "it is forgotten");
     }
 
     /// Measured: forty nodes, twenty NodeOps on each within minutes, and all of them stood still.

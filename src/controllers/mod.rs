@@ -196,6 +196,7 @@ impl Controller {
         let settings = PlannerConfig {
             control_plane_concurrency: args.control_plane_concurrency as usize,
             node_conditions: args.node_conditions(),
+            namespace: namespace.clone(),
             own_pod: args.pod_name().map(|name| (namespace.clone(), name.to_owned())),
         };
         let reporter =

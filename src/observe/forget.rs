@@ -21,6 +21,15 @@ pub(super) struct Changed {
 }
 
 impl Caches {
+    /// What snapshots do where plans are made, where none is: lists bring in many that are over, a replica may
+    /// stand by for months, and all that has changed is remembered until it is shown.
+    pub(super) fn keep_little(&mut self) {
+        self.forget_upgraded();
+        if self.stands_by() {
+            self.show();
+        }
+    }
+
     /// Forgets what has ended of operations that are over. A Job that is still active, or a pod that still
     /// runs, is kept: it has to be ended.
     pub(super) fn forget_ended(&mut self, changed: Changed) {

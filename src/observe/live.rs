@@ -25,6 +25,8 @@ pub enum LiveObject {
     NoJob(Key, String),
     /// There is no pod of this UID under this name any more.
     NoPod(Key, String),
+    /// What was done is not all of it: the next plan goes on.
+    Unfinished,
 }
 
 impl Caches {
@@ -44,13 +46,14 @@ impl Caches {
                 self.facts_pods.check(&version, began)?;
                 work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
             }
-            LiveObject::NoJob(..) | LiveObject::NoPod(..) => Ok(()),
+            LiveObject::NoJob(..) | LiveObject::NoPod(..) | LiveObject::Unfinished => Ok(()),
         }
     }
 
     /// Takes what a request returned; whether anything changed.
     pub(super) fn take(&mut self, seen: LiveObject) -> bool {
         match seen {
+            LiveObject::Unfinished => true,
             LiveObject::NoJob(key, uid) => {
                 self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None))
             }

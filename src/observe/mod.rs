@@ -57,6 +57,8 @@ struct Caches {
     shown: Shown,
     /// When the last snapshot was made. A replica that stands by makes none.
     shown_at: Option<Instant>,
+    /// When objects of our own kinds were read last while none is made.
+    read_at: Option<Instant>,
 }
 
 /// Within this time whoever leads makes a snapshot, whatever happens.
@@ -92,10 +94,15 @@ impl Caches {
         ops.chain(shown).chain(news).collect()
     }
 
+    /// Whether no plans are made here, or none yet.
+    fn stands_by(&self) -> bool {
+        self.shown_at.is_none_or(|at| at.elapsed() > SHOWN_WITHIN)
+    }
+
     /// What no watch tells of: as what asks for each, and its version. Nothing while no plans are made here:
     /// what is over is forgotten as they are made.
     fn unselected(&self) -> Vec<(Question, Option<u64>)> {
-        if self.shown_at.is_none_or(|at| at.elapsed() > SHOWN_WITHIN) {
+        if self.stands_by() {
             return Vec::new();
         }
         let of = |work: &Work| {
@@ -150,7 +157,8 @@ impl Caches {
         over.into_iter().for_each(|(key, op)| self.ops.replace(&key, op));
     }
 
-    /// Brings up to date what snapshots show.
+    /// Brings up to date what snapshots show, and forgets what has ended. Whether a pod is still of use can be
+    /// told once all else is here that may name it.
     fn show(&mut self) {
         let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = &mut self.shown;
         let mut changed = Changed::default();
@@ -166,7 +174,8 @@ impl Caches {
                 changed.jobs.push(key.clone());
                 jobs.show(key, job);
             }
-            for (key, pod) in work.pods.changes() {
+            let are_named = self.ops.ready() && work.jobs.ready();
+            for (key, pod) in are_named.then(|| work.pods.changes()).into_iter().flatten() {
                 changed.pods.push(key.clone());
                 pods.show(key, pod);
             }
@@ -202,6 +211,8 @@ pub struct Observer {
     /// Told when a watch broke, and when the caches were emptied because the store went back.
     broken: Arc<Notify>,
     emptied: Arc<Notify>,
+    /// Told when plans begin to be made here.
+    planning: Arc<Notify>,
 }
 
 impl Observer {
@@ -332,6 +343,9 @@ impl Observer {
         snapshot.drained_pods =
             drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();
         caches.show();
+        if caches.stands_by() {
+            self.planning.notify_waiters();
+        }
         caches.shown_at = Some(Instant::now());
         let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();

@@ -132,6 +132,8 @@ fn of_operations_that_are_over_jobs_and_pods_that_have_ended_are_not_kept() {
         let mut objects = [a, b, c, d, e].map(Some);
         for at in order {
             caches.take(objects[at].take().unwrap());
+            caches.ops.list_ends();
+            caches.work.get_mut("ns").unwrap().jobs.list_ends();
             caches.show();
         }
         let jobs: Vec<String> = caches.shown.jobs.values().map(|job| job.name.clone()).collect();

@@ -321,11 +321,12 @@ impl<V> Cache<V> {
             let tomb = self.tombstones.entry(key.clone()).or_default();
             *tomb = last.max(*tomb);
         }
-        if self.tombstones.len() > MAX_TOMBSTONES
-            && let Some(oldest) =
-                self.tombstones.iter().min_by_key(|(_, version)| **version).map(|(key, _)| key.clone())
-        {
-            self.tombstones.remove(&oldest);
+        if self.tombstones.len() > MAX_TOMBSTONES {
+            // Half of them at once: else each deletion that follows would look at all to find the oldest.
+            let mut versions: Vec<u64> = self.tombstones.values().copied().collect();
+            versions.sort_unstable();
+            let middle = versions.get(versions.len() / 2).copied().unwrap_or(0);
+            self.tombstones.retain(|_, version| *version >= middle);
         }
         there
     }

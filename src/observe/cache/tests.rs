@@ -113,7 +113,11 @@ fn deletions_are_remembered_up_to_a_number() {
     for i in 0..MAX_TOMBSTONES + 10 {
         cache.remove(&("ns".into(), format!("p{i}")), None, Some(&i.to_string()));
     }
-    assert_eq!(cache.tombstones.len(), MAX_TOMBSTONES);
+    let kept = cache.tombstones.len();
+    assert!(
+        (MAX_TOMBSTONES / 2..MAX_TOMBSTONES).contains(&kept),
+        "many go at once, and not at each deletion: {kept}"
+    );
     assert!(
         cache.tombstones.contains_key(&("ns".into(), format!("p{}", MAX_TOMBSTONES + 9))),
         "the newest are kept"

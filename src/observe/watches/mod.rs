@@ -333,11 +333,11 @@ impl Observer {
                 let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
                     return Fed::Over;
                 };
+                let is_listed = matches!(event, Event::InitDone);
                 let fed = feed_one(cache, event, &selects, &parse);
                 taken = taken.wrapping_add(1);
-                // A first list may bring in many that are over, and no snapshot is made meanwhile.
-                if taken.is_multiple_of(PAGE) {
-                    caches.forget_upgraded();
+                if taken.is_multiple_of(PAGE) || is_listed {
+                    caches.keep_little();
                 }
                 fed
             };

@@ -17,6 +17,7 @@ use serde_json::json;
 use tower_service::Service;
 
 use super::*;
+use crate::plan::model::snapshot::{JobView, PodView};
 
 /// An API server with one node. Its watches deliver nothing; if they break, then when its store has
 /// another version.
@@ -186,4 +187,83 @@ async fn a_drained_nodes_pods_whose_watch_cannot_be_taken_up_again_are_told_and_
     refused.store(0, Ordering::Relaxed);
     sleep(Duration::from_secs(200)).await;
     assert_eq!(shown(&observer), (Some(3), None));
+}
+
+/// Whoever stands by may do so for months, and nobody deletes the Jobs and pods of what is over. Their lists
+/// come in in any order.
+#[tokio::test]
+async fn where_nobody_plans_what_is_over_is_not_kept_either() {
+    let by = |kind: &str, name: &str| {
+        let group = if kind == "Job" { "batch/v1" } else { "operator.kairos.io/v1alpha1" };
+        json!([{"apiVersion": group, "kind": kind, "name": name, "uid": name, "controller": true}])
+    };
+    let meta = |name: &str, owner: serde_json::Value| {
+        json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "7", "ownerReferences": owner,
+            "labels": {names::NODEOP: "op", names::NODE: "n1"}})
+    };
+    let job = |name: &str, op: &str, condition: &str| -> Job {
+        let status = json!({"conditions": [{"type": condition, "status": "True"}]});
+        serde_json::from_value(json!({"metadata": meta(name, by("NodeOp", op)), "status": status})).unwrap()
+    };
+    let pod = |job: &str| -> Pod {
+        let meta = meta(&format!("{job}-x"), by("Job", job));
+        serde_json::from_value(json!({"metadata": meta, "status": {"phase": "Succeeded"}})).unwrap()
+    };
+    let op = |name: &str, phase: &str| -> NodeOp {
+        let meta =
+            json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "9", "generation": 1});
+        let status =
+            json!({"phase": phase, "observedGeneration": 1, "nodeStatuses": {"n1": {"phase": phase}}});
+        serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": meta, "spec": {"command": ["true"]}, "status": status}))
+        .unwrap()
+    };
+    let observer = Observer::default();
+    {
+        let mut caches = observer.lock();
+        caches.work.insert("ns".into(), Work::default());
+        for (name, phase) in [("over", "Completed"), ("goes-on", "Running")] {
+            let op = op(name, phase);
+            caches.ops.apply(view::version(&op.metadata), NodeOp::kept(op));
+        }
+        caches.ops.list_ends();
+        caches.upgrades.list_ends();
+    }
+    let ended = || (0..200).map(|number| format!("j{number}"));
+    let jobs =
+        ended().map(|name| job(&name, "over", "Complete")).chain([job("open", "goes-on", "Suspended")]);
+    let pods = ended().map(|name| pod(&name)).chain([pod("open")]);
+    fn list<K>(objects: impl Iterator<Item = K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> {
+        let objects: Vec<_> = objects.map(Event::InitApply).collect();
+        let events = [Event::Init].into_iter().chain(objects).chain([Event::InitDone]);
+        futures::stream::iter(events.map(Ok))
+    }
+    fn of_pods(caches: &mut Caches) -> Option<&mut Cache<PodView>> {
+        caches.work.get_mut("ns").map(|work| &mut work.pods)
+    }
+    fn of_jobs(caches: &mut Caches) -> Option<&mut Cache<JobView>> {
+        caches.work.get_mut("ns").map(|work| &mut work.jobs)
+    }
+    observer.feed("Pod", 0, list(pods), of_pods, |_| true, |pod| view::pod(&pod, "own")).await;
+    observer.feed("Job", 0, list(jobs), of_jobs, |_| true, |job| view::job(&job)).await;
+    let kept = |observer: &Observer| {
+        let mut caches = observer.lock();
+        let work = caches.work.get_mut("ns").unwrap();
+        let names = |key: &crate::plan::model::id::Key| key.1.clone();
+        let there =
+            work.jobs.iter().map(|(key, _)| names(key)).chain(work.pods.iter().map(|(key, _)| names(key)));
+        let there: Vec<_> = there.collect();
+        (there, work.jobs.changes().count() + work.pods.changes().count())
+    };
+    assert_eq!(kept(&observer), (vec!["open".to_owned(), "open-x".to_owned()], 0));
+    // What comes and goes leaves nothing either.
+    let gone =
+        (0..PAGE * 4).map(|number| Ok(Event::Delete(job(&format!("k{}", number / 2), "over", "Complete"))));
+    let come =
+        (0..PAGE * 4).map(|number| Ok(Event::Apply(job(&format!("k{number}"), "goes-on", "Suspended"))));
+    observer
+        .feed("Job", 0, futures::stream::iter(come.chain(gone)), of_jobs, |_| true, |job| view::job(&job))
+        .await;
+    let (there, changed) = kept(&observer);
+    assert!(there.len() < 300 && changed < PAGE as usize, "{} {changed}", there.len());
 }

@@ -11,18 +11,13 @@ use crate::{
     },
 };
 
-/// Whether a user wants us to keep off the node's labels.
-pub fn hands_off(node: &NodeView) -> bool {
-    node.labels.get(names::MANAGED).is_some_and(|value| value == "false")
-}
-
 /// The one patch that makes the node say its facts.
 pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
-    let (mut labels, mut annotations) = if hands_off(node) { <_>::default() } else { wanted(facts) };
+    let (mut labels, mut annotations) = if node.is_left_alone() { <_>::default() } else { wanted(facts) };
     let fact_labels =
         names::FACT_LABELS.iter().map(|(name, _)| *name).chain([names::MANAGED, names::BOOT_STATE]);
     let fact_annotations = names::FACT_ANNOTATIONS.iter().map(|(name, _)| *name);
-    if hands_off(node) {
+    if node.is_left_alone() {
         labels.clear();
     } else {
         retire(&node.labels, fact_labels, &mut labels);

@@ -14,7 +14,7 @@ mod obstacle;
 mod pod;
 mod slots;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::plan::model::{
     effects::{Effects, Planned},
-    snapshot::{NodeClass, Snapshot},
+    snapshot::{NodeClass, NodeView, Snapshot},
     time::later,
 };
 
@@ -38,15 +38,7 @@ const NODE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 pub fn sweep(snapshot: &Snapshot) -> Effects {
     let reading = Reading::of(snapshot);
     let mut free = reading.free();
-    // Of all other nodes there is nothing to read, and nothing to clear.
-    let unread = snapshot.nodes.by_name(NodeClass::FactsUnknown).keys().map(String::as_str);
-    let concerned: BTreeSet<&str> = unread.chain(reading.pods.keys().copied()).collect();
-    // Nodes that could not be read before come last: they must not keep a node that has just joined waiting.
-    let mut concerned: Vec<(i32, &str)> =
-        concerned.into_iter().map(|name| (reading.tries(name), name)).collect();
-    concerned.sort_unstable();
-    let nodes = concerned.into_iter().filter_map(|(_, name)| snapshot.nodes.get(name));
-    let read = nodes.map(|node| {
+    let read = concerned(snapshot, &reading).into_iter().map(|node| {
         let Planned { value: next, effects } = next::of_node(&reading, node);
         if let FactsStep::Make { attempt, last_error, waited_for } = next
             && (waited_for || free > 0)
@@ -56,9 +48,23 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
         }
         effects
     });
-    let without_node = reading.pods.iter().filter(|(node, _)| !snapshot.nodes.contains_key(**node));
-    let lost = without_node.flat_map(|(_, pods)| pods).map(|reader| lose(reading.now, reader));
+    let lost = reading.nodes().into_iter().filter(|node| !snapshot.nodes.contains_key(*node));
+    let lost = lost.flat_map(|node| reading.of_node(node)).map(|reader| lose(snapshot.now, &reader));
     read.chain(lost).collect()
+}
+
+/// The nodes that something may be done for now: at an installation all of them are to be read, and it is not
+/// the turn of most. Nodes that could not be read before come last: they must not keep a node that has just
+/// joined waiting.
+fn concerned<'a>(snapshot: &'a Snapshot, reading: &Reading<'a>) -> Vec<&'a Arc<NodeView>> {
+    let (read, waited_for) = (reading.nodes(), reading.waited_for());
+    let unread = snapshot.nodes.by_name(NodeClass::ToBeRead).keys().map(String::as_str);
+    let unread = unread.filter(|name| !read.contains(name) && !waited_for.contains(name));
+    let waited_for = waited_for.iter().copied().filter(|name| !read.contains(name));
+    let mut tried: Vec<(i32, &str)> = read.iter().map(|name| (reading.tries(name), *name)).collect();
+    tried.sort_unstable();
+    let names = unread.take(reading.free()).chain(waited_for).chain(tried.into_iter().map(|(_, name)| name));
+    names.filter_map(|name| snapshot.nodes.get(name)).collect()
 }
 
 /// Deletes a pod whose node is gone, once it would have been seen if it were there.

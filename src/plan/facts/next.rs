@@ -45,10 +45,10 @@ pub enum FactsStep<'a> {
 /// What comes next for a node, and what is to be done for that; but for the making of a pod, which takes a
 /// slot.
 pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<'a>> {
-    let pods = reading.of_node(node);
+    let pods: Vec<Reader<'a>> = reading.of_node(&node.name).collect();
     let known = node.says_its_facts();
     let waited_for = !known && reading.is_waited_for(node);
-    let kept_off = labels::hands_off(node) && !waited_for;
+    let kept_off = node.is_left_alone() && !waited_for;
     let stays = !node.deleting || waited_for;
     let wanted = !known && stays && !kept_off && node.is_linux();
     if !wanted || !node.tells_its_boot() {
@@ -76,7 +76,7 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<
         let recorded = Action::patch_node(node, labels::change(node, &facts));
         return Planned { value: FactsStep::Nothing, effects: replaced }.with(recorded);
     }
-    let Planned { value, effects } = unread(reading.now, node, newest, waited_for);
+    let Planned { value, effects } = unread(reading.now(), node, newest, waited_for);
     Planned { value, effects: Effects::all([replaced, effects]) }
 }
 

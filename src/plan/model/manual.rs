@@ -98,10 +98,10 @@ pub fn explained_in(section: Section, message: &str) -> String {
     format!("{}{section}", &message[..end.unwrap_or(message.len())])
 }
 
-/// A message of at most `most` bytes: a long one is cut before the section that it names.
+/// A message of at most `most` bytes where it is stored: a long one is cut before the section that it names.
 pub fn clipped(message: &str, most: usize) -> String {
     let at = message.rfind(MARK).filter(|at| message.len() - at <= LONGEST);
-    let end = at.filter(|_| message.len() > most && most >= ROOM_FOR_BOTH);
+    let end = at.filter(|_| text::stored(message) > most && most >= ROOM_FOR_BOTH);
     let (text, section) = message.split_at(end.unwrap_or(message.len()));
     format!("{}{section}", text::clipped(text, most.saturating_sub(section.len())))
 }

@@ -15,9 +15,14 @@ use crate::{
 
 /// With more targets than this, what no decision needs any more of a node that is done is left out.
 const COMPACT_ABOVE: usize = 1000;
-/// How many nodes are worked on at once at most, whatever `concurrency` says: their entries are three times
-/// as long as those of others.
-pub const MAX_IN_PROGRESS: usize = 1000;
+/// How many nodes of more targets than that are worked on at once at most, whatever `concurrency` says: their
+/// entries are four times as long as those of others.
+const MAX_IN_PROGRESS: usize = 400;
+
+/// How many nodes may be worked on at once, or still have to be given back, of this number of targets.
+pub const fn max_in_progress(targets: usize) -> usize {
+    if targets > COMPACT_ABOVE { MAX_IN_PROGRESS } else { usize::MAX }
+}
 
 /// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot
 /// once no waiter waits for it any more. Phase, message and proof stay; and of the first node of each

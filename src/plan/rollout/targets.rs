@@ -20,8 +20,7 @@ use crate::{
         text::clipped,
     },
     plan::{
-        attempts,
-        facts::{self, labels},
+        attempts, facts,
         model::{
             effects::{Effects, Planned},
             selector,
@@ -168,23 +167,23 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     if op.spec.paused == Some(true) {
         // An older upgrade leaves alone what this one has chosen. While nothing may start, people label
         // nodes, and some join: whoever labels one for the older upgrade would wait for it for ever.
-        return Targets::Missing(NoTargets::Paused { matching: matching(snapshot, op).len() }).into();
+        return Targets::Missing(NoTargets::Paused { matching: snapshot.matching(op).count() }).into();
     }
     let selector = selector::of(op);
     let mut effects = Effects::default();
     if let Some(why) = selector.and_then(|selector| effects.absorb(unread(snapshot, op, selector))) {
         return Planned { value: Targets::Missing(why), effects };
     }
-    let chosen = matching(snapshot, op);
-    if !chosen.is_empty() && had_no_nodes(op) {
+    if had_no_nodes(op) && snapshot.matching(op).next().is_some() {
         let (same, any) = snapshot.matched_since(op);
         let until = later(same, DEBOUNCE).min(later(any, DEBOUNCE_LIMIT));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));
-            let nodes = chosen.into_keys().collect();
+            let nodes = snapshot.matching(op).map(|node| node.name.clone()).collect();
             return Planned { value: Targets::Missing(NoTargets::JustMatched { nodes }), effects };
         }
     }
+    let chosen = matching(snapshot, op);
     if !chosen.is_empty() {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
@@ -256,7 +255,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
     }
     let may_match = |node: &&NodeView| {
         let asked = selector::is_named(op, &node.name) && node.is_linux() && !node.deleting;
-        let open = asked && !labels::hands_off(node) && !node.says_its_facts();
+        let open = asked && !node.is_left_alone() && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();

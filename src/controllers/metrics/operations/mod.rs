@@ -42,7 +42,7 @@ use crate::{
     plan::model::{
         action::Plan,
         id::{Key, OpRef},
-        snapshot::{FinishedOp, Snapshot},
+        snapshot::{FinishedOp, FinishedOps, Snapshot},
         why::WaitReason,
     },
 };
@@ -76,6 +76,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Operations {
     known: BTreeMap<Key, Known>,
+    /// The newest NodeOps of which a record is kept, as they are shown, and what they were found in.
+    newest: Option<(FinishedOps, Vec<(Timestamp, Shown)>)>,
     /// With the NodeOp's UID.
     remembered: BTreeMap<Key, (String, Remembered)>,
     shown: Vec<Shown>,
@@ -163,10 +165,12 @@ impl Operations {
                 add(key, Object::of_op(&known.object), known.targets.clone(), reasons(key));
             }
         }
-        for op in newest(snapshot) {
-            let known = Known::of(&Arc::new(op.nodeop()));
-            add(&op.key(), Object::of_op(&known.object), known.targets, [0; WaitReason::ALL.len()]);
+        if !self.newest.as_ref().is_some_and(|(found_in, _)| found_in.is_same(&snapshot.finished)) {
+            self.newest = Some((snapshot.finished.clone(), newest(snapshot)));
         }
+        let newest = self.newest.iter().flat_map(|(_, newest)| newest);
+        let newest = newest.filter(|(ended, _)| !later_than_a_day(*ended, snapshot.now));
+        over.extend(newest.map(|(ended, shown)| (Reverse(*ended), shown.clone())));
         open.sort_by_key(|one| (!one.is_running(), one.created));
         open.truncate(MAX_OPEN);
         over.sort_by_key(|(at, _)| *at);
@@ -179,13 +183,19 @@ fn later_than_a_day(ended: Timestamp, now: Timestamp) -> bool {
     now.duration_since(ended) > SHOWN_AFTER_END
 }
 
-/// Of the NodeOps of which a record is kept, those that may be shown.
-fn newest(snapshot: &Snapshot) -> Vec<&FinishedOp> {
+/// Of the NodeOps of which a record is kept, those that may be shown, and when each has ended. There may be a
+/// hundred thousand.
+fn newest(snapshot: &Snapshot) -> Vec<(Timestamp, Shown)> {
     let of_a_day = snapshot.finished.iter().filter(|op| !later_than_a_day(op.ended(), snapshot.now));
     let mut newest: Vec<_> = of_a_day.collect();
     newest.sort_unstable_by_key(|op| (Reverse(op.ended()), op.path()));
     newest.truncate(MAX_OVER);
-    newest
+    let shown = |op: &FinishedOp| {
+        let known = Known::of(&Arc::new(op.nodeop()));
+        let object = Object::of_op(&known.object);
+        (object.ended().unwrap_or_else(|| op.ended()), object.shown(&op.key(), known.targets, None))
+    };
+    newest.into_iter().map(shown).collect()
 }
 
 /// The NodeOp of an upgrade's present run. Those of earlier runs are not shown beside it.
@@ -267,5 +277,46 @@ impl Collector for Gauges {
         gauges(&mut encoder, &BLOCKED_PODS, drains().map(|(labels, (pods, _))| (labels, *pods)))?;
         let blocked = drains().filter_map(|(labels, (_, since))| Some((labels, (*since)?)));
         gauges(&mut encoder, &BLOCKED_SINCE, blocked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A site keeps a hundred thousand, and plans twenty times a second.
+    #[test]
+    fn what_is_finished_is_looked_through_once_as_long_as_nothing_comes_or_goes() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let finished = |number: usize| {
+            let op = json!({"metadata": {"name": format!("op{number}"), "namespace": "ns", "resourceVersion": "7", "generation": 1,
+                    "uid": format!("0d8f5c1e-93a5-4b6e-9d0a-0000000000{number:02}"), "creationTimestamp": "2023-11-14T00:00:00Z"},
+                "spec": {}, "status": {"phase": "Failed", "observedGeneration": 1, "lastUpdated": "2023-11-14T22:00:00Z"}});
+            FinishedOp::of(&serde_json::from_value(op).unwrap()).unwrap()
+        };
+        let snapshot = |records: usize, now| {
+            let finished = (0..records).map(finished).collect();
+            Snapshot { now, finished, ..Snapshot::default() }
+        };
+        let counted = Counted::registered(&mut Registry::default());
+        let mut operations = Operations::default();
+        let mut shown = |snapshot: &Snapshot, forgets: bool| {
+            // If they are looked through again, they are found again.
+            operations
+                .newest
+                .iter_mut()
+                .for_each(|(_, newest)| newest.truncate(if forgets { 1 } else { 50 }));
+            operations.planned(snapshot, &Plan::default(), &counted);
+            operations.shown.len()
+        };
+        let few = snapshot(3, now);
+        assert_eq!(shown(&few, false), 3);
+        assert_eq!(shown(&few, true), 1, "nothing has come or gone");
+        assert_eq!(shown(&snapshot(2, now), true), 2, "something has gone");
+        let later = Snapshot { now: now + SHOWN_AFTER_END, ..snapshot(3, now) };
+        assert_eq!(shown(&later, false), 0, "they ended more than a day ago");
     }
 }

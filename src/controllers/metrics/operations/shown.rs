@@ -45,7 +45,7 @@ const fn phase_name(phase: UpgradePhase) -> &'static str {
 }
 
 /// What is shown of one operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shown {
     namespace: String,
     name: String,

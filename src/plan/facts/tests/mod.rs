@@ -1,5 +1,6 @@
 //! Whose facts are read, one node after the other and in spite of nodes that went away.
 
+mod many;
 mod waited_for;
 
 use std::sync::Arc;
@@ -84,6 +85,7 @@ fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) 
         .unwrap();
     let mut snapshot = Snapshot {
         now: at(0),
+        settings: PlannerConfig { namespace: "ns".into(), ..PlannerConfig::default() },
         nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
         facts_pods: pods
             .into_iter()

@@ -50,3 +50,34 @@ fn a_node_on_its_way_out_is_read_if_an_upgrade_waits_for_it() {
     assert_eq!(made(&plan_of(nodes, vec![], 0, &["n1"])), [("n1", 0)]);
     assert!(made(&plan_of(nodes, vec![], 0, &[])).is_empty());
 }
+
+/// Whoever asks for one node does not look at all others.
+#[test]
+fn whether_one_node_is_waited_for_is_what_all_of_them_are_found_by() {
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let nodes: Vec<NodeView> = (0..20).map(|i| node(&format!("n{i}"))).collect();
+        let mut snapshot = world(&nodes, vec![], 1, &[]);
+        for name in ["up", "other", "third"] {
+            let entry = |rng: &mut fastrand::Rng| {
+                json!({"phase": rng.choice(["Pending", "Running", "Completed"]).unwrap(),
+                    "step": rng.choice(["Job", "Reboot", "Verify"]).unwrap(), "boot": rng.choice(["b0", "b1"]).unwrap()})
+            };
+            let entries: serde_json::Map<_, _> =
+                (0..25).map(|i| (format!("n{i}"), entry(&mut rng))).collect();
+            let spec =
+                if rng.bool() { json!({"image": "i", "upgrade": {}}) } else { json!({"command": ["true"]}) };
+            let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": name, "namespace": "ns", "uid": name},
+                "spec": spec, "status": {"phase": "Running", "nodeStatuses": entries}});
+            snapshot.ops.insert(("ns".into(), name.into()), Arc::new(serde_json::from_value(op).unwrap()));
+        }
+        let reading = Reading::of(&snapshot);
+        let each: Vec<&str> = snapshot
+            .nodes
+            .values()
+            .filter(|node| reading.is_waited_for(node))
+            .map(|node| &*node.name)
+            .collect();
+        assert_eq!(reading.waited_for().into_iter().collect::<Vec<_>>(), each, "seed {seed}");
+    }
+}

@@ -15,6 +15,11 @@ impl NodeView {
         says.and_then(|says| says.strip_prefix('/')) == Some(FACTS_SCHEMA) && !self.is_stripped()
     }
 
+    /// Whether a user wants us to keep off its labels.
+    pub fn is_left_alone(&self) -> bool {
+        self.labels.get(names::MANAGED).is_some_and(|value| value == "false")
+    }
+
     /// The release that a node of Kairos is known to run, in the boot in which it is.
     pub fn release(&self) -> Option<&String> {
         let release = self.annotations.get(names::RELEASE)?;

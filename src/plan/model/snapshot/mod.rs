@@ -97,6 +97,8 @@ pub struct PlannerConfig {
     pub control_plane_concurrency: usize,
     /// Whether nodes say in conditions of their own how far their drain is.
     pub node_conditions: bool,
+    /// Our own namespace, where facts pods are.
+    pub namespace: String,
     /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
     /// elsewhere.
     pub own_pod: Option<Key>,
@@ -104,7 +106,8 @@ pub struct PlannerConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        Self { control_plane_concurrency: 1, node_conditions: false, own_pod: None }
+        let namespace = String::new();
+        Self { control_plane_concurrency: 1, node_conditions: false, namespace, own_pod: None }
     }
 }
 

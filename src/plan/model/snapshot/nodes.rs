@@ -23,8 +23,8 @@ pub enum NodeClass {
     Unavailable,
     /// Somebody holds it out of all operations.
     OnHold,
-    /// What it runs in this boot is not known.
-    FactsUnknown,
+    /// What it runs in this boot is not known and can be read, and nobody wants it left alone.
+    ToBeRead,
     /// It is not Ready, or its kubelet tells no boot: what it runs cannot be read yet.
     Joining,
 }
@@ -36,7 +36,7 @@ impl NodeClass {
         Self::Marked,
         Self::Unavailable,
         Self::OnHold,
-        Self::FactsUnknown,
+        Self::ToBeRead,
         Self::Joining,
     ];
 
@@ -53,7 +53,10 @@ impl NodeClass {
             }
             Self::Unavailable => !node.is_available(),
             Self::OnHold => node.labels.on_hold(),
-            Self::FactsUnknown => !node.says_its_facts(),
+            Self::ToBeRead => {
+                let can_be_read = node.ready && !node.deleting && node.is_linux() && node.tells_its_boot();
+                can_be_read && !node.is_left_alone() && !node.says_its_facts()
+            }
             Self::Joining => !node.ready || !node.tells_its_boot(),
         }
     }

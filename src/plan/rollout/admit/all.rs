@@ -42,7 +42,8 @@ impl Admitter<'_, '_> {
         let Some(why) = of_others(&self) else {
             return Planned { value: self.come_to(), effects };
         };
-        for (name, entry) in remarkable(self.snapshot, &before, &down) {
+        let elsewhere = self.concern_others();
+        for (name, entry) in remarkable(self.snapshot, &before, &down, &elsewhere) {
             if looked_at.insert(name) {
                 effects.add(self.look(name, entry));
             }
@@ -71,10 +72,19 @@ impl Admitter<'_, '_> {
             (Some(why), _) => Some(NotTaken::Closed(why.clone())),
             (None, None) => self.queue.clone(),
             (None, Some(others)) => {
-                (self.preflights_left == 0 && others.is_empty() && self.disputes.are_asked())
+                (self.preflights_left == 0 && !others.any_newer() && self.disputes.are_asked())
                     .then_some(NotTaken::Turn)
             }
         }
+    }
+
+    /// The nodes that another NodeOp has to do with: one that a preflight gives way to, that took the node in
+    /// this plan, or whose Job is there.
+    fn concern_others(&self) -> BTreeSet<String> {
+        let Some(others) = self.others else { return BTreeSet::new() };
+        let jobs = self.snapshot.jobs.open().filter(|job| job.owner.is_nodeop() && !job.is_of(&self.op.id));
+        let names = others.concerned().chain(self.shared.nodes.keys()).chain(jobs.map(|job| &job.node));
+        names.filter(|name| self.rollout.nodes.contains_key(name)).cloned().collect()
     }
 
     fn look(&mut self, name: &String, entry: &NodeStatus) -> Effects {
@@ -100,16 +110,18 @@ impl Admitter<'_, '_> {
 }
 
 /// The pending nodes, and those with a preflight, that do not wait just like others, in order: something is
-/// recorded about them, or they are away, taken, on hold, or gone.
+/// recorded about them, or they are away, taken, on hold, or gone; or somebody else is concerned with them.
 fn remarkable<'a>(
     snapshot: &'a Snapshot,
     nodes: &'a NodeStatuses,
     down: &BTreeSet<String>,
+    elsewhere: &BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
     let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
     let taken =
         snapshot.nodes.by_name(NodeClass::Unavailable).keys().filter_map(|name| nodes.get_key_value(name));
-    let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
+    let others = elsewhere.iter().filter_map(|name| nodes.get_key_value(name));
+    let taken = taken.chain(others).filter(|(_, entry)| Mark::Pending.is_on(entry));
     let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
     let labelled = snapshot.nodes.by_name(NodeClass::ControlPlane);
     let place = |name: &'a String| (!labelled.contains_key(name), !down.contains(name), name);
@@ -122,16 +134,20 @@ fn remarkable<'a>(
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use k8s_openapi::{
+        apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+        jiff::Timestamp,
+    };
 
     use super::*;
     use crate::{
         api::nodeop::{NodeOp, NodeOpStatus},
         plan::{
+            fixtures,
             model::{
-                id::OpRef,
+                id::{Key, OpRef},
                 question::{Answer, Question},
-                snapshot::NodeView,
+                snapshot::{JobState, JobView, NodeView, Owner},
             },
             node::context::Op,
             release::Releases,
@@ -223,6 +239,11 @@ mod tests {
                 snapshot.answers.insert(Question::Admission(OpRef::of(&me), name.clone()), answer);
             }
         }
+        for name in names.iter().filter(|_| rng.u8(..30) == 0) {
+            let job = fixtures::job(&format!("job-{name}"), JobState::Active);
+            let job = JobView { owner: Owner::nodeop("rival", "rival"), node: name.clone(), ..job };
+            snapshot.jobs.insert((job.namespace.clone(), job.name.clone()), Arc::new(job));
+        }
         snapshot.ops.insert(OpRef::of(&me).key(), Arc::new(me.clone()));
         if rng.u8(..3) == 0 {
             snapshot.ops.insert(OpRef::of(&rival).key(), Arc::new(rival));
@@ -238,11 +259,14 @@ mod tests {
             let (snapshot, object) = world(&mut rng);
             let op = Op::of(&Arc::new(object));
             let all = op.object.status.clone().unwrap().node_statuses;
+            let rival = ("ns".to_owned(), "rival".to_owned());
+            let taken: BTreeMap<String, Key> =
+                all.keys().filter(|_| rng.u8(..30) == 0).map(|name| (name.clone(), rival.clone())).collect();
             let releases = Releases::default();
             let ctx = RolloutContext::new(&snapshot, &op, &releases);
             let planned = |of_others: &dyn Fn(&Admitter<'_, '_>) -> Option<NotTaken>| {
-                let (rollout, mut shared) =
-                    (Rollout { nodes: all.clone(), ..Rollout::default() }, Shared::default());
+                let rollout = Rollout { nodes: all.clone(), ..Rollout::default() };
+                let mut shared = Shared { nodes: taken.clone(), ..Shared::default() };
                 let Planned { value, effects } = admit::admitter(&ctx, rollout, &mut shared).all(of_others);
                 (value.nodes, value.waiting, effects, value.progress)
             };
@@ -258,5 +282,58 @@ mod tests {
             alike += others;
         }
         assert!(alike > 3_000, "{alike}");
+    }
+
+    /// Two upgrades of a pool each, or one that is paused before it has nodes.
+    #[test]
+    fn another_operation_on_other_nodes_makes_nobody_look_at_each_that_waits() {
+        let nodes =
+            |prefix: &str| (0..200).map(|n| (format!("{prefix}{n:03}"), NodeStatus::default())).collect();
+        let make = |name: &str, created: i64, nodes: NodeStatuses| {
+            let mut op = NodeOp::new(name, Default::default());
+            op.metadata = ObjectMeta { namespace: Some("ns".into()), uid: Some(name.into()), ..op.metadata };
+            op.metadata.creation_timestamp = Some(Time(at(created)));
+            op.metadata.finalizers = Some(vec![crate::api::names::FINALIZER.into()]);
+            (op.spec.command, op.spec.concurrency) = (Some(vec!["true".into()]), 1);
+            op.spec.preflight = serde_json::from_str("{\"command\": [\"true\"]}").unwrap();
+            op.status = Some(NodeOpStatus {
+                phase: Some(Phase::Running),
+                node_statuses: nodes,
+                ..NodeOpStatus::default()
+            });
+            Arc::new(op)
+        };
+        let me = make("op", 5, nodes("a"));
+        for (other, created) in
+            [(nodes("b"), 1), (NodeStatuses::default(), 1), (nodes("a"), 9), (nodes("a"), 1)]
+        {
+            let is_older_on_ours = created == 1 && other.contains_key("a000");
+            let mut snapshot = Snapshot { now: at(10), ..Snapshot::default() };
+            for op in [me.clone(), make("other", created, other)] {
+                snapshot.ops.insert(OpRef::of(&op).key(), op);
+            }
+            for (name, _) in &me.status.as_ref().unwrap().node_statuses {
+                let node = NodeView {
+                    name: name.clone(),
+                    uid: name.clone(),
+                    ready: true,
+                    boot_id: "b".into(),
+                    ..NodeView::default()
+                };
+                snapshot.nodes.insert(name.clone(), Arc::new(node));
+                snapshot.answers.insert(Question::Admission(OpRef::of(&me), name.clone()), Answer::Found);
+            }
+            let (op, releases, mut shared) = (Op::of(&me), Releases::default(), Shared::default());
+            let ctx = RolloutContext::new(&snapshot, &op, &releases);
+            let all = me.status.clone().unwrap().node_statuses;
+            let rollout = Rollout { nodes: all, ..Rollout::default() };
+            let waiting = admit::fill(&ctx, rollout, &mut shared).value.waiting;
+            let alike = waiting.others.map_or(0, |(_, nodes)| nodes);
+            if is_older_on_ours {
+                assert_eq!(waiting.nodes.len(), 200, "each waits for the other operation");
+            } else {
+                assert!(alike >= 150, "{alike} {}", waiting.nodes.len());
+            }
+        }
     }
 }

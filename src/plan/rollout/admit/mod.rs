@@ -27,7 +27,7 @@ use crate::{
         },
         quorum,
         rollout::{
-            compact::MAX_IN_PROGRESS,
+            compact::max_in_progress,
             context::{Rollout, RolloutContext},
             not_taken::{Closed, NotTaken, Precedes, Untouched},
             others::{self, Others},
@@ -108,11 +108,11 @@ fn admitter<'a, 's>(
 ) -> Admitter<'a, 's> {
     let RolloutContext { snapshot, op, .. } = *ctx;
     let Rollout { nodes, progress, .. } = &rollout;
-    let running = nodes.count(Mark::Running);
-    let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
-    let free = limit.saturating_sub(running + progress.slots.count());
-    let room = limit.saturating_sub(running + progress.slots.unreleased);
-    let busy = running + progress.slots.unreleased;
+    let busy = nodes.count(Mark::Running) + progress.slots.unreleased;
+    // A node that failed holds a slot of those that the user gives. It is no more in progress.
+    let concurrency = op.intent.concurrency.unwrap_or(usize::MAX);
+    let free = concurrency.saturating_sub(nodes.count(Mark::Running) + progress.slots.count());
+    let room = concurrency.min(max_in_progress(nodes.len())).saturating_sub(busy);
     let is_there = |name: &String| snapshot.nodes.contains_key(name);
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));

@@ -365,3 +365,22 @@ fn nodes_that_disagree_wait_for_another_word_and_then_the_first_in_order_is_take
     let held = |node: &mut NodeView| drop(node.labels.insert(crate::api::names::HOLD.into(), "true".into()));
     assert_eq!(disputed(0, [None, b, c, c], held), ["pending", "fails by w3", "running", "running"]);
 }
+
+/// Else a bad image would stand still after as many failures, though nobody set a limit.
+#[test]
+fn nodes_that_failed_count_against_what_the_user_allows_and_not_as_in_progress() {
+    let down: Vec<String> = (0..1200).map(|n| format!("f{n:04}")).collect();
+    let takes = |concurrency: i32| {
+        let mut entries: serde_json::Map<_, _> = down.iter().map(|name| (name.clone(), failed())).collect();
+        entries.insert("w1".into(), pending());
+        let mut world = World::new(json!({"concurrency": concurrency}), Value::Object(entries));
+        for name in &down {
+            let node = NodeView { name: name.clone(), uid: name.clone(), ready: true, ..NodeView::default() };
+            world.0.nodes.insert(name.clone(), Arc::new(NodeView { unschedulable: true, ..node }));
+        }
+        let world = world.answer(Question::Admission(op("op"), "w1".into()), Answer::Found);
+        world.why("w1").is_empty()
+    };
+    assert!(takes(0), "no limit was set");
+    assert!(takes(1201) && !takes(1200));
+}

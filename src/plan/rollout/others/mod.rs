@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::{
     api::{
+        node_statuses::Mark,
         nodeop::{NodeOp, NodeStatus, Phase},
         owner,
         upgrade::NodeOpUpgrade,
@@ -66,9 +67,24 @@ impl<'a> Others<'a> {
         Self { snapshot, op, unfinished: unfinished.collect(), newer }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.unfinished.is_empty() && self.newer.is_empty()
+    /// Whether a newer upgrade may come first on any node.
+    pub fn any_newer(&self) -> bool {
+        !self.newer.is_empty()
+    }
+
+    /// The nodes that another NodeOp has, or may have still to take before this one does. Two NodeOps of
+    /// upgrades do not wait for each other's turn.
+    pub fn concerned(&self) -> impl Iterator<Item = &String> {
+        let me = &self.op.object;
+        let waits =
+            move |other: &NodeOp| age(other) < age(me) && !(is_of_upgrade(other) && is_of_upgrade(me));
+        self.unfinished.iter().flat_map(move |other| {
+            let nodes = other.op.status.iter().map(|status| &status.node_statuses);
+            let open = nodes.clone().filter(move |_| waits(other.op));
+            let has = nodes.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
+            has.chain(open.flat_map(|nodes| nodes.marked([Mark::Pending, Mark::Preflight])))
+                .map(|(name, _)| name)
+        })
     }
 
     /// The newer upgrade that has decided what the node runs.

@@ -9,7 +9,7 @@ use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus},
     plan::{
         model::{effects::Effects, snapshot::Snapshot},
-        rollout::compact::compact,
+        rollout::compact::{compact, max_in_progress},
     },
 };
 
@@ -89,6 +89,57 @@ fn five_thousand_nodes_that_are_done_fit_into_etcd_with_all_that_stands_about_ea
     assert_eq!(few, before, "of a thousand all is kept");
 }
 
+/// How many bytes etcd gets of it: the API server's encoder escapes what would end a script in HTML.
+fn stored(status: &NodeOpStatus) -> usize {
+    let json = serde_json::to_string(status).unwrap();
+    json.len() + 5 * json.chars().filter(|character| "<>&".contains(*character)).count()
+}
+
+/// All that stands about a node that has booted and is to be proved.
+fn under_way() -> NodeStatus {
+    let id = |bytes: usize| Some("0".repeat(bytes));
+    let time = || Some(Time(Timestamp::UNIX_EPOCH));
+    NodeStatus {
+        phase: Phase::Running,
+        step: Some(crate::api::nodeop::Step::Verify),
+        message: Some("being proved".repeat(20)),
+        job_name: id(63),
+        reboot_status: Some(RebootStatus::Pending),
+        last_updated: time(),
+        node_uid: id(36),
+        job_uid: id(36),
+        attempt: Some(1),
+        drain_started_at: time(),
+        waiter_since: time(),
+        machine_id: id(32),
+        deadline: time(),
+        boot: id(36),
+        succeeded_in: id(36),
+        new_boot: id(36),
+        target: Some("v3.5.0-k3sv1.30.11+k3s1".into()),
+        before: Some("v3.4.2-k3sv1.30.11+k3s1".into()),
+        image: Some(format!("quay.io/kairos/opensuse@sha256:{}", "0".repeat(64))),
+        since: time(),
+        given_up: Some("<".repeat(2000)),
+        ..NodeStatus::default()
+    }
+}
+
+#[test]
+fn five_thousand_nodes_with_as_many_in_progress_as_may_be_fit_into_etcd() {
+    let op = crate::plan::node::context::Op::of(&Arc::new(NodeOp::default()));
+    let done = whole(true, "Job and reboot completed successfully: upgraded to v3.5.0-k3sv1.30.11+k3s1");
+    let mut nodes: NodeStatuses = (0..5000).map(|n| (named(n), done.clone())).collect();
+    let in_progress = max_in_progress(5000).min(5000);
+    (0..in_progress).for_each(|n| nodes.insert(named(n), under_way()));
+    compact(&Snapshot::default(), &op, &mut nodes);
+    let mut status = summarize(&op.object, nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
+    shorten(None, &mut status);
+    // The server takes 1,572,864, and beside the entries there is more.
+    assert!(stored(&status) <= 1_400_000, "{} bytes", stored(&status));
+    assert!(in_progress >= 200, "{in_progress}");
+}
+
 #[test]
 fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
     let intent = Intent { upgrade: true, reboot: true, ..Intent::of(&NodeOp::default()) };
@@ -132,16 +183,19 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
 #[test]
 fn whatever_nodes_say_the_status_fits_into_etcd() {
     let op = NodeOp::default();
-    let says = |message: usize| NodeStatus {
+    let says = |message: &str| NodeStatus {
         phase: Phase::Failed,
-        message: Some("é".repeat(message)),
+        message: Some(message.into()),
         ..NodeStatus::default()
     };
-    for (count, message) in [(1, 1_000_000), (500, 4096), (5000, 4096)] {
-        let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(message))).collect();
+    let cases = ["é", "<", "\"", "\u{1}"].map(|text| {
+        [(1, 1_000_000), (500, 4096), (5000, 4096)].map(|(count, times)| (count, text.repeat(times)))
+    });
+    for (count, message) in cases.into_iter().flatten() {
+        let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(&message))).collect();
         let mut status = summarize(&op, nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
         shorten(None, &mut status);
-        let bytes = serde_json::to_vec(&status).unwrap().len();
+        let bytes = stored(&status);
         assert!(bytes < 1_200_000, "{count} nodes: {bytes} bytes");
         let mut again = status.clone();
         shorten(Some(&status), &mut again);

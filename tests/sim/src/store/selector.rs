@@ -1,5 +1,7 @@
 //! Label and field selectors.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::{
@@ -32,7 +34,29 @@ pub struct Selector {
     /// Only this namespace.
     pub namespace: Option<String>,
     labels: Vec<(String, Test)>,
-    fields: Vec<(String, Test)>,
+    fields: Vec<(Field, Test)>,
+}
+
+/// A field, parsed once: each change of any object is held against the selectors of all watches.
+#[derive(Clone, Debug)]
+struct Field {
+    name: String,
+    path: Vec<String>,
+}
+
+impl Field {
+    fn of(name: String) -> Self {
+        Self { path: name.split('.').map(str::to_owned).collect(), name }
+    }
+
+    fn value<'a>(&self, object: &'a Value) -> Cow<'a, str> {
+        match self.path.iter().try_fold(object, |value, part| value.get(part)) {
+            Some(Value::String(text)) => text.into(),
+            Some(Value::Null) | None if self.name == "spec.unschedulable" => "false".into(),
+            Some(Value::Null) | None => "".into(),
+            Some(other) => other.to_string().into(),
+        }
+    }
 }
 
 impl Selector {
@@ -41,7 +65,8 @@ impl Selector {
         let labels: Vec<(String, Test)> =
             split(labels).into_iter().map(|term| label_term(&term)).collect::<ApiResult<_>>()?;
         check_labels(&labels)?;
-        let fields = split(fields).into_iter().map(|term| field_term(&term)).collect::<ApiResult<_>>()?;
+        let field = |term: String| field_term(&term).map(|(name, test)| (Field::of(name), test));
+        let fields = split(fields).into_iter().map(field).collect::<ApiResult<_>>()?;
         Ok(Self { namespace: namespace.map(str::to_owned), labels, fields })
     }
 
@@ -68,21 +93,23 @@ impl Selector {
     /// The name, if the fields say `metadata.name=…`. Authorization of a list by name rests on it.
     pub fn name(&self) -> Option<&str> {
         self.fields.iter().find_map(|(field, test)| match test {
-            Test::In(values) if field == "metadata.name" => values.first().map(String::as_str),
+            Test::In(values) if field.name == "metadata.name" => values.first().map(String::as_str),
             Test::In(_) | Test::NotIn(_) | Test::Exists | Test::Absent => None,
         })
     }
 
     /// The fields that are asked for, so that unsupported ones can be refused.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|(field, _)| field.as_str())
+        self.fields.iter().map(|(field, _)| field.name.as_str())
     }
 
     /// Whether an object is selected.
     pub fn matches(&self, object: &Value) -> bool {
-        self.namespace.as_ref().is_none_or(|ns| ns == json::text(object, "/metadata/namespace"))
-            && self.matches_labels(object.pointer("/metadata/labels"))
-            && self.fields.iter().all(|(field, test)| test.passes(Some(&field_value(object, field))))
+        let metadata = |of: &str| object.get("metadata").and_then(|metadata| metadata.get(of));
+        let namespace = || metadata("namespace").and_then(Value::as_str).unwrap_or_default();
+        self.fields.iter().all(|(field, test)| test.passes(Some(&field.value(object))))
+            && self.namespace.as_ref().is_none_or(|ns| ns == namespace())
+            && self.matches_labels(metadata("labels"))
     }
 
     /// Whether a map of labels is selected.
@@ -156,15 +183,6 @@ fn field_term(term: &str) -> ApiResult<(String, Test)> {
         ApiError::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'"))
     })?;
     Ok((key.trim().into(), Test::In(vec![value.trim().into()])))
-}
-
-fn field_value(object: &Value, field: &str) -> String {
-    match object.pointer(&format!("/{}", field.replace('.', "/"))) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None if field == "spec.unschedulable" => "false".into(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::{Cache, Caches, LOOK_AGAIN, Observed, Observer, WHOLE_PAGE, config, trim, view};
@@ -30,6 +30,9 @@ use crate::{
 
 /// How much later than the watch the answer to a write may come, as a rule. One that comes later is read.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
+/// How long a replica that stands by waits for further versions before it reads what is news: then for as
+/// long as [`READ_AGAIN`] nothing is waited for, and whatever came in meanwhile is read.
+const READ_EVERY: Duration = Duration::from_secs(10);
 /// Between two tries to read what is news.
 pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -135,11 +138,30 @@ impl Observer {
             Event::Apply(told) => {
                 // The answer to a write of ours comes about when the watch tells of it.
                 if self.knows(&told) && !self.has(&told) {
-                    sleep(ANSWERED_WITHIN).await;
+                    self.wait_for_more().await;
                 }
                 if self.has(&told) { None } else { self.read_one(api, &told).await.map(Event::Apply) }
             }
             Event::Delete(told) => Some(Event::Delete(with(K::default(), told))),
+        }
+    }
+
+    /// Waits for the answer to what may be a write of ours; or, where nobody plans, for further versions, so
+    /// that one read is enough for all of them.
+    async fn wait_for_more(&self) {
+        let planning = self.planning.notified();
+        let wait = {
+            let caches = self.lock();
+            let just_read = caches.read_at.is_some_and(|at| at.elapsed() < READ_AGAIN);
+            caches.stands_by().then_some(if just_read { Duration::ZERO } else { READ_EVERY })
+        };
+        match wait {
+            None => sleep(ANSWERED_WITHIN).await,
+            Some(Duration::ZERO) => {}
+            Some(wait) => {
+                let _ = timeout(wait, planning).await;
+                self.lock().read_at = Some(Instant::now());
+            }
         }
     }
 
@@ -200,165 +222,4 @@ impl Observer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        convert::Infallible,
-        pin::Pin,
-        sync::{
-            Arc,
-            atomic::{AtomicU64, AtomicUsize, Ordering},
-        },
-        task::{Context, Poll},
-    };
-
-    use http_body_util::Full;
-    use hyper::{Request, Response, body::Bytes};
-    use kube::{Client, client::Body};
-    use serde_json::{Value, json};
-    use tower_service::Service;
-
-    use super::*;
-    use crate::observe::LiveObject;
-
-    /// An API server with one object of the kind of this name, in this version, and how often it was asked
-    /// for the whole of it.
-    #[derive(Clone)]
-    struct Server {
-        plural: String,
-        version: Arc<AtomicU64>,
-        read: Arc<AtomicUsize>,
-    }
-
-    impl Server {
-        fn version(&self) -> u64 {
-            self.version.load(Ordering::Relaxed)
-        }
-
-        fn object(&self) -> Value {
-            let version = self.version();
-            object(version, &format!("version {version}"))
-        }
-    }
-
-    fn object(version: u64, message: &str) -> Value {
-        let meta =
-            json!({"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": version.to_string()});
-        json!({"metadata": meta, "spec": {"image": "i"}, "status": {"phase": "Running", "message": message}})
-    }
-
-    impl Service<Request<Body>> for Server {
-        type Response = Response<Full<Bytes>>;
-        type Error = Infallible;
-        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let this = self.clone();
-            let of_kind = request.uri().path().contains(&format!("/{}", this.plural));
-            let accept = request.headers().get("accept").and_then(|accept| accept.to_str().ok());
-            let bare = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
-            let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-            let by_name = request.uri().path().ends_with("/op");
-            let query = request.uri().query().unwrap_or_default();
-            let named = by_name || query.contains("fieldSelector=metadata.name%3Dop");
-            Box::pin(async move {
-                let (had, list) = (this.version(), json!({"resourceVersion": this.version().to_string()}));
-                let answer = match (of_kind, watch, named) {
-                    (true, true, _) => {
-                        assert!(bare, "of thousands of nodes nobody is told of each");
-                        while this.version() == had {
-                            sleep(Duration::from_millis(100)).await;
-                        }
-                        format!(
-                            "{}\n",
-                            json!({"type": "MODIFIED", "object": {"metadata": this.object()["metadata"]}})
-                        )
-                    }
-                    (false, true, _) => std::future::pending().await,
-                    (true, false, true) => {
-                        this.read.fetch_add(1, Ordering::Relaxed);
-                        match by_name {
-                            true => this.object().to_string(),
-                            false => json!({"metadata": list, "items": [this.object()]}).to_string(),
-                        }
-                    }
-                    (true, false, false) => json!({"metadata": list, "items": [this.object()]}).to_string(),
-                    (false, false, _) => json!({"metadata": list, "items": []}).to_string(),
-                };
-                Ok(Response::new(Full::from(answer)))
-            })
-        }
-    }
-
-    /// A kind that says something in its status.
-    trait Says: Ours {
-        fn message(&self) -> Option<&String>;
-        fn live(self) -> LiveObject;
-    }
-
-    impl Says for NodeOp {
-        fn message(&self) -> Option<&String> {
-            self.status.as_ref()?.message.as_ref()
-        }
-
-        fn live(self) -> LiveObject {
-            LiveObject::Op(Box::new(self))
-        }
-    }
-
-    impl Says for NodeOpUpgrade {
-        fn message(&self) -> Option<&String> {
-            self.status.as_ref()?.message.as_ref()
-        }
-
-        fn live(self) -> LiveObject {
-            LiveObject::Upgrade(Box::new(self))
-        }
-    }
-
-    /// What the cache shows of the object, once it is of this version.
-    async fn message<K: Says>(observer: &Observer, version: u64) -> String {
-        let has = |observer: &Observer| {
-            let mut caches = observer.lock();
-            let object = K::cache(&mut caches).get(&("ns".into(), "op".into()))?;
-            let here = object.meta().resource_version == Some(version.to_string());
-            here.then(|| object.message().cloned().unwrap_or_default())
-        };
-        for _ in 0..6_000 {
-            if let Some(message) = has(observer) {
-                return message;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        panic!("version {version} was not seen in ten minutes");
-    }
-
-    async fn what_others_wrote_is_read<K: Says>() {
-        let server =
-            Server { plural: K::plural(&()).into_owned(), version: Arc::default(), read: Arc::default() };
-        server.version.store(5, Ordering::Relaxed);
-        let observer = Observer::default();
-        observer.start(&Client::new(server.clone(), "default"), "own");
-        assert_eq!(message::<K>(&observer, 5).await, "version 5");
-        assert_eq!(server.read.load(Ordering::Relaxed), 0, "it came in with a list");
-        server.version.store(6, Ordering::Relaxed);
-        sleep(ANSWERED_WITHIN / 2).await;
-        let ours: K = serde_json::from_value(object(6, "ours")).unwrap();
-        observer.saw(ours.live());
-        sleep(Duration::from_secs(60)).await;
-        assert_eq!(message::<K>(&observer, 6).await, "ours");
-        assert_eq!(server.read.load(Ordering::Relaxed), 0, "we know what we wrote");
-        server.version.store(7, Ordering::Relaxed);
-        assert_eq!(message::<K>(&observer, 7).await, "version 7");
-        assert_eq!(server.read.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_we_wrote_is_not_read_and_what_others_wrote_is() {
-        what_others_wrote_is_read::<NodeOp>().await;
-        what_others_wrote_is_read::<NodeOpUpgrade>().await;
-    }
-}
+mod tests;
