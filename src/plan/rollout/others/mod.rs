@@ -76,8 +76,10 @@ impl<'a> Others<'a> {
     /// upgrades do not wait for each other's turn.
     pub fn concerned(&self) -> impl Iterator<Item = &String> {
         let me = &self.op.object;
-        let waits =
-            move |other: &NodeOp| age(other) < age(me) && !(is_of_upgrade(other) && is_of_upgrade(me));
+        let of_upgrade = owner::is_of_upgrade(&me.metadata);
+        let waits = move |other: &NodeOp| {
+            age(other) < age(me) && !(of_upgrade && owner::is_of_upgrade(&other.metadata))
+        };
         self.unfinished.iter().flat_map(move |other| {
             let nodes = other.op.status.iter().map(|status| &status.node_statuses);
             let open = nodes.clone().filter(move |_| waits(other.op));
