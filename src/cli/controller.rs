@@ -2,7 +2,10 @@
 //! (`--leader-elect`, `--leader-elect=false`), one dash or two. Flags that mean nothing here are taken and
 //! named once in a warning, so that an existing Deployment starts.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Component, Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -29,7 +32,7 @@ pub struct ControllerArgs {
     pub kubeconfig: Option<PathBuf>,
     /// The directory on every node that sentinels and results are kept in; it must survive a reboot and an
     /// upgrade.
-    #[arg(long, default_value = contract::STATE_DIR)]
+    #[arg(long, default_value = contract::STATE_DIR, value_parser = state_dir)]
     pub state_dir: PathBuf,
     /// How many control-plane nodes may be cordoned or rebooted at once, over all NodeOps.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -220,6 +223,22 @@ fn go_bool(value: &str) -> Result<bool, String> {
     }
 }
 
+/// A directory of its own on the host. A pod mounts its parent, writable, so that one may not be `/`; and a
+/// relative path would be one of the container.
+fn state_dir(value: &str) -> Result<PathBuf, String> {
+    let path = Path::new(value);
+    let mut parts = path.components();
+    let below_root = parts.next() == Some(Component::RootDir);
+    let names = parts.clone().all(|part| matches!(part, Component::Normal(_)));
+    if below_root && names && parts.count() >= 2 {
+        return Ok(path.to_owned());
+    }
+    Err(format!(
+        "write an absolute path with a directory of its own below another one, for example {}",
+        contract::STATE_DIR
+    ))
+}
+
 /// Go's flag package takes `-name` for `--name`. Only the controller's arguments are upstream's to spell.
 pub(super) fn with_two_dashes(argv: Vec<OsString>) -> Vec<OsString> {
     if argv.get(1).is_none_or(|name| name != applet::CONTROLLER) {
@@ -268,6 +287,41 @@ mod tests {
             "--health-probe-bind-address=:8081",
         ]);
         assert_eq!((args.metrics_bind_address.as_str(), args.ignored.given().len()), (":8443", 0));
+    }
+
+    /// As Go's flag package has it: overlays and the chart's `extraArgs` append to what the manifests say.
+    #[test]
+    fn of_a_flag_that_is_given_twice_the_last_one_holds() {
+        let args = controller(&[
+            "--metrics-bind-address=:8443",
+            "--leader-elect",
+            "--metrics-bind-address=:8080",
+            "--leader-elect=false",
+            "--node-conditions=auto",
+            "--node-conditions=off",
+            "--operator-image-pull-secrets=a",
+            "--operator-image-pull-secrets=b,c",
+            "--metrics-secure",
+            "--metrics-secure=false",
+        ]);
+        assert_eq!((args.metrics_bind_address.as_str(), args.leader_elect), (":8080", false));
+        assert!(!args.node_conditions());
+        assert_eq!(args.image_pull_secrets().collect::<Vec<_>>(), ["a", "b", "c"], "a list goes on");
+        assert_eq!(args.ignored.given(), ["--metrics-secure"]);
+    }
+
+    /// A relative one would be a directory of a container, and `/` the whole host, writable.
+    #[test]
+    fn the_state_directory_is_one_of_its_own_on_the_host() {
+        for good in ["/usr/local/.kairos", "/var/kairos/", "/oem/a/b"] {
+            assert_eq!(controller(&[&format!("--state-dir={good}")]).state_dir, PathBuf::from(good));
+        }
+        for wrong in ["usr/local/.kairos", "/", "", "/usr", "/usr/../etc/x", "./a/b"] {
+            let flag = format!("--state-dir={wrong}");
+            let error = parse(["kairos-operator", "controller", &flag].map(OsString::from));
+            let error = error.err().unwrap_or_else(|| panic!("{wrong:?} was taken")).to_string();
+            assert!(error.contains("write an absolute path"), "{error}");
+        }
     }
 
     #[test]

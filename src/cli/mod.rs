@@ -50,7 +50,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Applet {
     /// Runs the controller: watches NodeOps and carries them out.
-    #[command(name = applet::CONTROLLER)]
+    // Overlays append flags to ours, which the Go operator's users expect to hold: of one that is given twice
+    // the last one does.
+    #[command(name = applet::CONTROLLER, args_override_self = true)]
     Controller(Box<ControllerArgs>),
     /// Says that a Job's operation succeeded, and in which boot of the node.
     #[command(name = applet::SENTINEL)]

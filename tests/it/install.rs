@@ -9,7 +9,11 @@ use std::{
     process::Command,
 };
 
-use kairos_operator::{contract, manifests::install};
+use kairos_operator::{
+    cli::{Applet, parse},
+    contract,
+    manifests::install,
+};
 use serde_json::{Value, json};
 
 /// Objects by kind and name.
@@ -150,7 +154,7 @@ fn each_value_of_the_chart_changes_one_thing() {
         (r#"priorityClassName="system-cluster-critical""#, pod("/priorityClassName")),
         (r#"podAnnotations={"a":"b"}"#, vec![format!("{DEPLOYMENT}/template/metadata/annotations/a")]),
         (r#"podLabels={"a":"b"}"#, vec![format!("{DEPLOYMENT}/template/metadata/labels/a")]),
-        (r#"extraArgs=["--zap-log-level=debug"]"#, container("args")),
+        (r#"extraArgs=["--metrics-bind-address=:9090","--leader-elect=false"]"#, container("args")),
         (r#"extraEnv=[{"name":"A","value":"b"}]"#, container("env")),
         ("crds.install=false", whole("CustomResourceDefinition")),
         (
@@ -185,6 +189,16 @@ fn each_value_of_the_chart_changes_one_thing() {
             differences(&plain, &chart(&[value]).unwrap().unwrap_or_else(|error| panic!("{value}: {error}")));
         assert_eq!(found, wanted.iter().cloned().collect(), "{value}");
     }
+    // Flags that are appended hold over those that are there, and the controller starts with them.
+    let (flags, _) = cases.iter().find(|(value, _)| value.starts_with("extraArgs")).unwrap();
+    let objects = chart(&[flags]).unwrap().unwrap();
+    let deployment = &objects[&("Deployment".into(), "operator-kairos-operator".into())];
+    let args = deployment.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array).unwrap();
+    let argv = ["kairos-operator", "controller"].into_iter().chain(args.iter().filter_map(Value::as_str));
+    let Ok(Applet::Controller(args)) = parse(argv.map(Into::into)) else {
+        panic!("{args:?} are not understood")
+    };
+    assert_eq!((args.metrics_bind_address.as_str(), args.leader_elect), (":9090", false));
     // Each setting is among them.
     let text = std::fs::read_to_string(manifests().join("chart/values.yaml")).unwrap();
     let values: Value = serde_saphyr::from_str(&text).unwrap();
