@@ -54,15 +54,20 @@ pub fn run(args: &CompletionArgs, screen: &Screen) -> Result<Code> {
         env::current_exe().map_err(|error| Failure::new(format!("finding this program: {error}")))?;
     let here = program.parent().unwrap_or_else(|| Path::new("."));
     let link = directory.as_deref().unwrap_or(here).join(LINK);
-    match std::os::unix::fs::symlink(&program, &link) {
-        Ok(()) => {}
-        Err(error)
-            if error.kind() == io::ErrorKind::AlreadyExists
-                && fs::read_link(&link).is_ok_and(|to| to == program) => {}
-        Err(error) => {
-            return Err(Failure::new(format!("linking {}: {error}", link.display()))
-                .hint("Choose a directory of your PATH with --directory."));
-        }
+    // A link of ours, to where this program was before it was moved, is made anew.
+    if fs::read_link(&link).is_ok_and(|to| to.file_name() == program.file_name()) {
+        fs::remove_file(&link)
+            .map_err(|error| Failure::new(format!("removing {}: {error}", link.display())))?;
+    }
+    if let Err(error) = std::os::unix::fs::symlink(&program, &link) {
+        let link = link.display();
+        return Err(if error.kind() == io::ErrorKind::AlreadyExists {
+            Failure::new(format!("{link} is something else, and stays"))
+                .hint("Remove it, or choose another directory of your PATH with --directory.")
+        } else {
+            Failure::new(format!("linking {link}: {error}"))
+                .hint("Choose a directory of your PATH with --directory.")
+        });
     }
     screen.line(&format!(
         "{} installed; kubectl's own completion does the rest: kubectl completion --help",

@@ -3,6 +3,7 @@
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
+use clap::builder::NonEmptyStringValueParser;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
@@ -22,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[command(next_help_heading = "Cluster options")]
 pub struct ConnectionArgs {
     /// The namespace; unset, that of the context
-    #[arg(short = 'n', long, global = true, value_name = "NAME")]
+    #[arg(short = 'n', long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub namespace: Option<String>,
     /// The kubeconfig; unset, the files of KUBECONFIG, else ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]

@@ -40,7 +40,7 @@ pub struct LogsArgs {
     #[arg(short = 'f', long)]
     pub follow: bool,
     /// Only the last lines of each container's log
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true)]
     pub tail: Option<i64>,
 }
 
@@ -129,7 +129,8 @@ impl Reader<'_> {
             container: Some(source.container.clone()),
             previous: source.previous,
             follow: follow && source.runs,
-            tail_lines: self.args.tail,
+            // To kubectl -1 is all lines; the API server refuses it.
+            tail_lines: self.args.tail.filter(|lines| *lines >= 0),
             ..LogParams::default()
         }
     }

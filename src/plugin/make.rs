@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     Api, ResourceExt,
@@ -39,7 +39,7 @@ pub struct RolloutArgs {
     #[arg(long)]
     pub stop_on_failure: bool,
     /// The operation's name; unset, the API server makes one up
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 }
 
@@ -198,7 +198,7 @@ impl New {
 
     /// What its creation is refused with, for people.
     pub fn refused(&self, error: &kube::Error) -> Failure {
-        let name = self.meta().name.clone().unwrap_or_default();
+        let name = named(self.meta());
         let namespace = self.meta().namespace.clone().unwrap_or_default();
         let failure = failure::of_request(&format!("creating {} {namespace}/{name}", self.kind()), error);
         match error {
@@ -209,6 +209,12 @@ impl New {
             _ => failure,
         }
     }
+}
+
+/// The name of an object, or how the one begins that the API server will make up.
+pub fn named(meta: &ObjectMeta) -> String {
+    let made_up = || format!("{}…", meta.generate_name.clone().unwrap_or_default());
+    meta.name.clone().unwrap_or_else(made_up)
 }
 
 fn meta(rollout: &RolloutArgs, namespace: &str, prefix: &str) -> ObjectMeta {
@@ -261,6 +267,25 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_names_what_was_refused_also_if_the_server_was_to_make_up_its_name() {
+        let meta = |name: Option<&str>| ObjectMeta {
+            name: name.map(str::to_owned),
+            generate_name: name.is_none().then(|| "run-".into()),
+            namespace: Some("ops".into()),
+            ..ObjectMeta::default()
+        };
+        let status = kube::core::Status::failure("exceeded quota", "Forbidden").with_code(403);
+        let error = kube::Error::Api(Box::new(status));
+        for (name, said) in [(None, "creating NodeOp ops/run-…: "), (Some("fw"), "creating NodeOp ops/fw: ")]
+        {
+            let new =
+                New::Op(Box::new(NodeOp { metadata: meta(name), spec: NodeOpSpec::default(), status: None }));
+            let said_of = new.refused(&error).what;
+            assert!(said_of.starts_with(said), "{said_of}");
+        }
+    }
 
     #[test]
     fn a_field_that_nobody_reads_is_named() {

@@ -9,12 +9,19 @@ pub fn parse(text: &str) -> Result<LabelSelector, String> {
         let part = part.trim();
         let wrong = || format!("{part:?} is no part of a selector: write a=b, a!=b, a in (b,c), a or !a");
         let (key, operator, values) = requirement(part).ok_or_else(wrong)?;
-        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || "()=!".contains(c)) {
+        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || "()=!<>".contains(c)) {
             return Err(wrong());
         }
         if operator == "=" {
             let labels = selector.match_labels.get_or_insert_default();
-            labels.insert(key.into(), values.into_iter().next().unwrap_or_default());
+            let value = values.into_iter().next().unwrap_or_default();
+            // All parts of a selector hold at once, and a map has room for one of them.
+            if let Some(before) = labels.get(key).filter(|before| **before != value) {
+                return Err(format!(
+                    "{key} is asked to be both {before} and {value}, which no node is: for either, write {key} in ({before},{value})"
+                ));
+            }
+            labels.insert(key.into(), value);
             continue;
         }
         selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
@@ -87,8 +94,16 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(|selector| describe(&selector)), Ok(same.into()), "{text}");
         }
-        for text in ["", " ", "a near (b)", "a in (b", "=b", "a,,b", "a b"] {
+        for text in ["", " ", "a near (b)", "a in (b", "=b", "a,,b", "a b", "a>1", "a<1"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    /// To kubectl all parts hold at once. `matchLabels` has room for one value of a key.
+    #[test]
+    fn a_label_that_is_asked_to_be_two_things_is_refused_by_its_name() {
+        assert_eq!(parse("a=b,c=d,a==b").map(|selector| describe(&selector)), Ok("a=b,c=d".into()));
+        let error = parse("a=b,a=c").unwrap_err();
+        assert!(error.contains("a is asked to be both b and c"), "{error}");
     }
 }

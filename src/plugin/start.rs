@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 
 use super::{
@@ -58,6 +58,7 @@ pub struct CreateArgs {
 #[derive(Debug, Args)]
 pub struct UpgradeArgs {
     /// The Kairos image, as quay.io/kairos/opensuse:leap-15.6-…
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub image: String,
     /// Upgrade nodes without comparing releases: also those that run the image's, or a newer one
     #[arg(long)]
@@ -72,7 +73,7 @@ pub struct UpgradeArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The image in which the command runs; unset, the operator's default
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_parser = NonEmptyStringValueParser::new())]
     pub image: Option<String>,
     /// Cordon each node before, and uncordon it after a success
     #[arg(long)]

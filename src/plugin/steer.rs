@@ -91,14 +91,13 @@ fn effect(operation: &Operation, paused: bool) -> String {
             if paused { "no further round begins" } else { "a further round takes nodes that need it" };
         return format!(": {then}");
     }
-    if operation.nodes.is_empty() {
+    if operation.nodes.is_empty() && operation.counts.total == 0 {
         let when = if paused { "when it is resumed" } else { "now" };
         return format!(": its nodes are chosen {when}");
     }
     let running = operation.nodes.iter().filter(|(_, node)| node.phase == Phase::Running);
     let under_way: Vec<&str> = running.map(|(name, _)| name.as_str()).collect();
-    // A preflight under way goes on to its answer, and its node is not taken for that.
-    let waits = count(operation, &[Phase::Pending, Phase::Preflight]);
+    let waits = counted(not_started(operation));
     match (paused, under_way.as_slice()) {
         (true, []) => format!(": {waits} not started"),
         (true, [one]) => format!(": {one} is under way and goes on to its end, {waits} not started"),
@@ -109,9 +108,14 @@ fn effect(operation: &Operation, paused: bool) -> String {
     }
 }
 
-/// How many nodes are in one of these phases.
-fn count(operation: &Operation, phases: &[Phase]) -> String {
-    counted(operation.nodes.values().filter(|node| phases.contains(&node.phase)).count())
+/// How many nodes have not been taken. A preflight under way goes on to its answer, and its node is not taken
+/// for that. Of more than a thousand nodes an upgrade's own status leaves out those that wait, and only its
+/// counts tell of them; the Go operator's objects have none.
+fn not_started(operation: &Operation) -> usize {
+    if operation.counts.total > 0 {
+        return usize::try_from(operation.counts.pending).unwrap_or(0);
+    }
+    operation.nodes.values().filter(|node| matches!(node.phase, Phase::Pending | Phase::Preflight)).count()
 }
 
 /// Runs `cancel`.
@@ -132,7 +136,10 @@ pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen)
     if operation.is_over() {
         screen.line("  no further round begins")?;
     } else {
-        screen.line(&format!("  {} not started", count(&operation, &[Phase::Pending])))?;
+        // Those in preflight stand above, by their names.
+        let looked_at = under_way.iter().filter(|(_, node)| node.phase == Phase::Preflight).count();
+        let waits = not_started(&operation).saturating_sub(looked_at);
+        screen.line(&format!("  {} not started", counted(waits)))?;
     }
     if !args.yes && !confirmed(&operation)? {
         screen.line("Nothing was done.")?;

@@ -18,7 +18,7 @@ use crate::{
     plugin::{
         connection::Connection,
         failure::{Code, Failure, Result},
-        make::{Admission, New},
+        make::{Admission, New, named},
         operation::Operation,
         target::{Kind, Target},
     },
@@ -66,10 +66,6 @@ pub async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapsh
 /// One that is created this moment.
 fn not_created(new: New, now: Timestamp) -> Planned {
     let kind = new.kind();
-    let named = |meta: &ObjectMeta| {
-        let made_up = || format!("{}…", meta.generate_name.clone().unwrap_or_default());
-        meta.name.clone().unwrap_or_else(made_up)
-    };
     let create = |meta: &mut ObjectMeta| {
         meta.name = Some(named(meta));
         // What the API server sets, and who controls it, an exported file may have from another object.

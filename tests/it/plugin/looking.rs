@@ -206,6 +206,10 @@ async fn logs_are_of_all_tries_with_the_command_first() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     pod(&stage, "up1-b2", "n2", ("still no space left", 1), None).await;
     let all = stage.run(&["logs", "up1"]).await;
+    // kubectl's own words for all lines.
+    for words in [&["logs", "up1", "--tail=-1"][..], &["logs", "up1", "--tail", "-1"]] {
+        assert_eq!(stage.run(words).await.out, all.out, "{words:?}");
+    }
     let lines = [
         "n1 | ==> up1-a on n1: nodeop, exit code 0",
         "n1 | upgraded",

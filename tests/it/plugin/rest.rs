@@ -217,10 +217,19 @@ async fn kubectl_completes_verbs_flags_and_names() {
     let stage = Stage::new().await;
     stage.upgrade("up1", json!({"image": "i"}), json!({"phase": "Running"})).await;
     let dir = tempfile::tempdir().unwrap();
+    // Of where the plugin was before it was moved.
+    std::os::unix::fs::symlink("/nowhere/kubectl-kairos", dir.path().join("kubectl_complete-kairos"))
+        .unwrap();
     let installed = stage.run(&["completion", "install", "--directory", dir.path().to_str().unwrap()]).await;
     assert_eq!(installed.code, 0, "{installed:?}");
     let again = stage.run(&["completion", "install", "--directory", dir.path().to_str().unwrap()]).await;
     assert_eq!(again.code, 0, "{again:?}");
+    // What is not ours stays.
+    let theirs = tempfile::tempdir().unwrap();
+    std::fs::write(theirs.path().join("kubectl_complete-kairos"), "theirs").unwrap();
+    let kept = stage.run(&["completion", "install", "--directory", theirs.path().to_str().unwrap()]).await;
+    assert!(kept.code == 1 && kept.err.contains("is something else"), "{kept:?}");
+    assert_eq!(std::fs::read(theirs.path().join("kubectl_complete-kairos")).unwrap(), b"theirs");
     let link = dir.path().join("kubectl_complete-kairos");
     let kubeconfig = stage.cluster.kubeconfig();
     let complete = async |words: &[&str]| completed(&link, &kubeconfig, words).await;

@@ -50,11 +50,18 @@ async fn an_upgrade_goes_node_by_node_unless_more_is_asked_for() {
     );
     let named = stage.run(&["upgrade", "kairos:v3.6.0", "-o", "name"]).await;
     assert!(named.out.starts_with("nodeopupgrade.operator.kairos.io/upgrade-"), "{named:?}");
-    let refused = stage.run(&["upgrade", "", "--name", "x"]).await;
+    let refused = stage.run(&["upgrade", "i", "--name", "Bad_Name"]).await;
     assert!(
-        refused.code == 2 && refused.err.starts_with("error: creating NodeOpUpgrade default/x: "),
+        refused.code == 2 && refused.err.starts_with("error: creating NodeOpUpgrade default/Bad_Name: "),
         "{refused:?}"
     );
+    // A variable that a script has not set: nothing may be made of that.
+    for words in [&["upgrade", ""][..], &["run", "--image", "", "--", "x"], &["upgrade", "i", "--name", ""]] {
+        let empty = stage.run(&[words, &["--dry-run=client"]].concat()).await;
+        assert!(empty.code == 1 && empty.err.contains("a value is required"), "{words:?}: {empty:?}");
+    }
+    let nowhere = stage.run(&["status", "-n", ""]).await;
+    assert!(nowhere.code == 1 && nowhere.err.contains("a value is required"), "{nowhere:?}");
     let wrong = stage.run(&["upgrade", "i", "-l", "a near b"]).await;
     assert!(wrong.code == 1 && wrong.err.contains("is no part of a selector"), "{wrong:?}");
 }
@@ -180,6 +187,21 @@ async fn an_operation_is_ended_after_it_was_said_what_that_ends() {
     let ended = stage.run(&["cancel", "up1", "-y"]).await;
     assert_eq!((ended.code, ended.out), (0, format!("{said}nodeopupgrade.operator.kairos.io/up1 deleted\n")));
     stage.cluster.until_none(UPGRADES, LONG, |_| true).await.unwrap();
+}
+
+/// Of so many nodes an upgrade's own status leaves out those that wait or are done; its counts do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_the_status_leaves_out_are_counted_all_the_same() {
+    let stage = Stage::new().await;
+    let counts = |pending: i32| json!({"total": 1500, "pending": pending, "running": 0, "completed": 0, "failed": 0, "done": "0/1500"});
+    let spec = json!({"image": "i", "concurrency": 1});
+    stage.upgrade("up1", spec, json!({"phase": "Running", "message": "m", "counts": counts(1500)})).await;
+    assert_eq!(stage.run(&["pause", "up1"]).await.out, "nou/up1 paused: 1500 nodes not started\n");
+    assert_eq!(stage.run(&["resume", "up1"]).await.out, "nou/up1 resumed: 1500 nodes to go\n");
+    let looking = json!({"n2": entry("Preflight", None, "looking", 60)});
+    stage.upgrade_says("up1", json!({"counts": counts(1499), "nodeStatuses": looking})).await;
+    let asked = stage.run(&["cancel", "up1"]).await;
+    assert!(asked.out.ends_with("untouched\n  1498 nodes not started\n"), "{asked:?}");
 }
 
 /// A paused operation lets a preflight speak, and does not take its node.

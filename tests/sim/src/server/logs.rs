@@ -2,11 +2,11 @@
 
 use std::{fs, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     State,
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, Cause},
     request::{Query, Resource},
 };
 use crate::{
@@ -50,7 +50,13 @@ impl State {
         let message = || status.pointer(&format!("{run}/terminated/message")).and_then(Value::as_str);
         let printed =
             printed.unwrap_or_else(|| message().map_or_else(String::new, |said| format!("{said}\n")));
-        let tail = query.get("tailLines").parse::<usize>().ok();
+        let tail = query.get("tailLines");
+        if tail.starts_with('-') {
+            let why = "must be greater than or equal to 0";
+            let cause = Cause::invalid("tailLines", &json!(tail.parse::<i64>().ok()), why);
+            return Err(ApiError::invalid("PodLogOptions", &resource.name, &[cause]));
+        }
+        let tail = tail.parse::<usize>().ok();
         Ok(tail.map_or_else(|| printed.clone(), |most| last(&printed, most)))
     }
 }
