@@ -49,9 +49,9 @@ pub struct ControllerArgs {
     #[arg(long, default_value = "info")]
     pub zap_log_level: String,
 
-    /// The image of the pods that we make ourselves.
-    #[arg(long, env = "OPERATOR_IMAGE", default_value = contract::IMAGE)]
-    operator_image: String,
+    /// The image of the pods that we make ourselves; unset, that of our own pod.
+    #[arg(long, env = "OPERATOR_IMAGE")]
+    operator_image: Option<String>,
     /// Secrets that every pod which runs the operator's own image pulls with, each in that pod's namespace.
     #[arg(long, env = "OPERATOR_IMAGE_PULL_SECRETS", value_name = "NAME,…", value_delimiter = ',')]
     operator_image_pull_secrets: Vec<String>,
@@ -114,14 +114,14 @@ impl ControllerArgs {
         self.node_conditions == "auto"
     }
 
-    /// The image of the pods that we make ourselves.
-    pub fn operator_image(&self) -> &str {
-        said(&self.operator_image).unwrap_or(contract::IMAGE)
+    /// The image of the pods that we make ourselves, if one was said.
+    pub fn operator_image(&self) -> Option<&str> {
+        self.operator_image.as_deref().and_then(said)
     }
 
     /// Sets the image of the pods that we make ourselves.
     pub fn set_operator_image(&mut self, image: String) {
-        self.operator_image = image;
+        self.operator_image = Some(image);
     }
 
     /// The Secrets that pods with the operator's own image pull with.
@@ -371,7 +371,7 @@ mod tests {
         let empty =
             ["--operator-image=", "--nodeop-default-image= ", "--pod-name=", "--controller-pod-namespace="];
         let args = controller(&empty);
-        assert_eq!(args.operator_image(), contract::IMAGE);
+        assert_eq!(args.operator_image(), None);
         assert_eq!(
             (args.nodeop_default_image(), args.pod_name(), args.namespace()),
             (NODEOP_DEFAULT_IMAGE, None, None)

@@ -72,7 +72,7 @@ pub enum Applet {
     /// Holds the node's lock for the command of its pod.
     #[command(name = applet::NODE_LOCK)]
     NodeLock(LockArgs),
-    /// Prints what a cluster needs to run this: `kairos-operator manifests | kubectl apply -f -`.
+    /// Prints what a cluster needs: `kairos-operator manifests --image IMAGE | kubectl apply -f -`.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),
     /// Tells the controller in the same container to log more, or as before.
@@ -188,6 +188,22 @@ mod tests {
             }
         }
         assert!(error(&["sentinel", "--version"]).to_string().contains(env!("CARGO_PKG_VERSION")));
+    }
+
+    /// What comes of a script's variable that is not set would be applied but for the Deployment: over the Go
+    /// operator that takes its rights and puts nobody in its place.
+    #[test]
+    fn an_image_that_can_be_none_is_refused() {
+        for wrong in ["", "a b", "https://r.example/op", "r.example/Op:v1", "r.example/", ":v1"] {
+            let error = error(&["kairos-operator", "manifests", "--image", wrong]);
+            assert!(error.to_string().contains("write the image where you pushed it to"), "{wrong}: {error}");
+        }
+        let digest = format!("r.example:5000/a/b@sha256:{}", "0f".repeat(32));
+        for image in ["op", "r.example:5000/a/b:V1", digest.as_str()] {
+            assert!(of(&["manifests", "--image", image]).is_ok(), "{image}");
+        }
+        let help = error(&["kairos-operator", "--help"]).to_string();
+        assert!(help.contains("manifests --image IMAGE | kubectl apply"), "{help}");
     }
 
     #[test]

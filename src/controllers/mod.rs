@@ -52,6 +52,7 @@ use crate::{
     act::{Actor, error_message},
     api::names,
     cli::ControllerArgs,
+    contract,
     observe::Observer,
     plan::model::snapshot::PlannerConfig,
     render::RenderConfig,
@@ -86,7 +87,7 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
     let measured = http::address(&args.metrics_bind_address)?.map(|address| (address, Metrics::new()));
     let metrics = measured.as_ref().map(|(_, metrics)| metrics.clone());
     let client = client(config(args).await?, metrics.as_deref()).context("making a client")?;
-    let args = &with_own_image(args, &client).await;
+    let args = &with_own_image(args, &client).await?;
     let clock = Clock::system();
     let mut controller = Controller::new(args, client, clock, identity(args));
     if let Some(address) = http::address(&args.health_probe_bind_address)? {
@@ -134,16 +135,14 @@ fn client(config: Config, metrics: Option<&Metrics>) -> kube::Result<Client> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&requests).build())
 }
 
-/// The arguments, and for the helper pods the image of our own pod where that has a digest.
-async fn with_own_image(args: &ControllerArgs, client: &Client) -> ControllerArgs {
+/// The arguments, and if they say no image for helper pods, that of our own pod.
+async fn with_own_image(args: &ControllerArgs, client: &Client) -> anyhow::Result<ControllerArgs> {
     let mut args = args.clone();
-    if let Some(pod) = args.pod_name()
-        && let Some(image) =
-            own_image::by_digest(client, &own_namespace(&args), pod, args.operator_image()).await
-    {
+    if let (None, Some(pod)) = (args.operator_image(), args.pod_name()) {
+        let image = own_image::of_pod(client, &own_namespace(&args), pod).await?;
         args.set_operator_image(image);
     }
-    args
+    Ok(args)
 }
 
 /// A controller with all its parts, not started.
@@ -187,7 +186,8 @@ impl Controller {
             .leader_elect
             .then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
         let site = RenderConfig {
-            operator: args.operator_image().into(),
+            // Outside a cluster no pod is ours, and nothing else tells of an image.
+            operator: args.operator_image().unwrap_or(contract::IMAGE).into(),
             namespace: namespace.clone(),
             default: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),

@@ -1,24 +1,32 @@
-//! The image of the helper pods, where the Deployment names its own by digest: nothing else may run in our
-//! name then, whoever moves the tag that `OPERATOR_IMAGE` says.
+//! The image of the helper pods where nobody has said one: that of our own pod. Arguments and contracts are
+//! ours, and a helper of another version would not know them; so whoever changes the Deployment's image, and
+//! nothing else, has changed that of the helpers.
+//!
+//! It is the image as the pod's spec names it. What the kubelet found under that name (`imageID`) may be
+//! nothing that another node could pull: the content's own digest, of an image that was loaded by hand.
 
 use std::time::Duration;
 
+use anyhow::Context;
 use k8s_openapi::api::core::v1 as core;
 use kube::{Client, Resource, api::GetParams, core::Request};
 use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::{
-    act::{error_message, is_gone},
-    plan::image::split_tag,
-};
+use crate::act::error_message;
 
 /// The Deployment's container that runs this process.
 const CONTAINER: &str = "manager";
-/// How long the answer is waited for: who has no answer starts all the same.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one answer is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long we ask at all. Then we end with a sentence, sooner than the liveness probe of the manifests,
+/// which nobody answers yet, ends us without one.
+const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What is read of our own pod: no time that its node wrote into it keeps us from the digest.
+/// What is read of our own pod: no time that its node wrote into it keeps us from the image.
 #[derive(Deserialize)]
 struct Own {
     spec: Spec,
@@ -35,27 +43,31 @@ struct Container {
     image: Option<String>,
 }
 
-/// The image that helper pods run in the place of `configured`, if it is another one.
-pub async fn by_digest(client: &Client, namespace: &str, pod: &str, configured: &str) -> Option<String> {
-    if configured.contains('@') {
-        return None;
-    }
-    let found = match tokio::time::timeout(PATIENCE, read(client, namespace, pod)).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            if !is_gone(&error) {
-                warn!("helper pods run {configured}: our own pod cannot be read: {}", error_message(&error));
-            }
-            return None;
-        }
-        Err(_) => {
-            warn!("helper pods run {configured}: our own pod could not be read in {} s", PATIENCE.as_secs());
-            return None;
-        }
+/// The image of our own pod.
+///
+/// # Errors
+///
+/// The pod cannot be read, or does not tell: pods of any other image could be of another version.
+pub async fn of_pod(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<String> {
+    let what = || {
+        format!(
+            "reading our own pod {namespace}/{pod}, whose image helper pods run (where there is none, say \
+             --operator-image)"
+        )
     };
-    let own = of_manager(&found).filter(|own| is_digest_of(own, configured))?;
-    info!("helper pods run {own}, as this pod does");
-    Some(own.to_owned())
+    let end = Instant::now() + PATIENCE;
+    let found = loop {
+        let answer = timeout(ANSWER, read(client, namespace, pod)).await;
+        match answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", ANSWER.as_secs()))) {
+            Ok(found) => break found,
+            Err(error) if Instant::now() >= end => return Err(error).with_context(what),
+            Err(error) => warn!("{}: {}; it is read again", what(), error_message(&error)),
+        }
+        sleep(PAUSE).await;
+    };
+    let image = of_manager(&found).with_context(|| format!("no container {CONTAINER}")).with_context(what)?;
+    info!("helper pods run {image}, as this pod does");
+    Ok(image.to_owned())
 }
 
 async fn read(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<Own> {
@@ -63,28 +75,47 @@ async fn read(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<Own
     Ok(client.request(pods.get(pod, &GetParams::default())?).await?)
 }
 
+/// The image of our container. What others put into the pod, as a mesh does, has other names; a Deployment of
+/// somebody's own may have another name for the only one.
 fn of_manager(pod: &Own) -> Option<&str> {
-    pod.spec.containers.iter().find(|container| container.name == CONTAINER)?.image.as_deref()
-}
-
-/// Whether `own` names a digest in the repository of `configured`. Who has set an image of another repository
-/// means that one.
-fn is_digest_of(own: &str, configured: &str) -> bool {
-    let Some((named, _)) = own.split_once('@') else { return false };
-    split_tag(named).0 == split_tag(configured).0
+    let containers = &pod.spec.containers;
+    let ours = containers.iter().find(|container| container.name == CONTAINER);
+    let only = || containers.first().filter(|_| containers.len() == 1);
+    ours.or_else(only)?.image.as_deref().filter(|image| !image.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::act::tests::unavailable;
 
     #[test]
-    fn a_digest_of_the_same_repository_is_taken_and_nothing_else() {
-        let digest = "sha256:0123";
-        for own in [format!("r:5000/a/b@{digest}"), format!("r:5000/a/b:v2@{digest}")] {
-            assert!(is_digest_of(&own, "r:5000/a/b:v1") && is_digest_of(&own, "r:5000/a/b"), "{own}");
-            assert!(!is_digest_of(&own, "other/b:v1") && !is_digest_of(&own, "r:5000/a/c"), "{own}");
-        }
-        assert!(!is_digest_of("r:5000/a/b:v2", "r:5000/a/b:v1"), "it has none itself");
+    fn our_container_is_the_one_of_its_name_or_the_only_one() {
+        let of = |containers: &[(&str, &str)]| {
+            let containers: Vec<_> =
+                containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+            let own: Own = serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap();
+            of_manager(&own).map(str::to_owned)
+        };
+        assert_eq!(
+            of(&[("proxy", "mesh:1"), ("manager", "r:5000/a@sha256:0")]).as_deref(),
+            Some("r:5000/a@sha256:0")
+        );
+        assert_eq!(of(&[("operator", "r/a:v1")]).as_deref(), Some("r/a:v1"));
+        assert_eq!(of(&[("proxy", "mesh:1"), ("operator", "r/a:v1")]), None);
+        assert_eq!(of(&[("manager", "")]), None);
+    }
+
+    /// The kubelet starts us again, and the log says why.
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_it_ends_with_a_sentence_before_the_liveness_probe_would_end_it() {
+        let (client, _) = unavailable();
+        let before = Instant::now();
+        let error = format!("{:#}", of_pod(&client, "ns", "me").await.unwrap_err());
+        assert!(error.contains("our own pod ns/me") && error.contains("--operator-image"), "{error}");
+        // initialDelaySeconds 15, and the third failure 40 s later.
+        assert!((PATIENCE..Duration::from_secs(55)).contains(&before.elapsed()), "{:?}", before.elapsed());
     }
 }

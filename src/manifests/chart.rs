@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{File, install, yaml};
+use crate::contract;
 
 /// What can be set.
 struct Setting {
@@ -29,10 +30,11 @@ fn settings() -> Vec<Setting> {
     let switch = || json!({"type": "boolean"});
     let map = || json!({"type": "object"});
     let list = || json!({"type": "array", "items": {"type": "object"}});
-    let (repository, tag) = image();
+    let repository = contract::IMAGE.rsplit_once(':').map_or(contract::IMAGE, |(repository, _)| repository);
     vec![
         setting("image.repository", "Where you pushed the image to, without tag.", json!(repository), text()),
-        setting("image.tag", "Its tag.", json!(tag), text()),
+        // A version here would stay with `helm upgrade --reuse-values`, under the policies of the new one.
+        setting("image.tag", "Its tag; empty is the chart's version.", json!(""), text()),
         setting(
             "image.digest",
             "Its digest (sha256:…), which wins over the tag: all pods of the operator then run this very image.",
@@ -130,11 +132,6 @@ fn settings() -> Vec<Setting> {
             switch(),
         ),
     ]
-}
-
-/// Repository and tag of our own image.
-fn image() -> (&'static str, &'static str) {
-    crate::contract::IMAGE.rsplit_once(':').unwrap_or((crate::contract::IMAGE, "latest"))
 }
 
 /// What stands in place of something that a value decides, until the YAML is written. Each is a plain scalar.
@@ -350,7 +347,7 @@ fn filled(text: &str) -> String {
 fn scalar(which: &str) -> String {
     match which {
         "image" => "{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}\
-                    {{ else }}:{{ .Values.image.tag }}{{ end }}"
+                    {{ else }}:{{ .Values.image.tag | default (print \"v\" .Chart.AppVersion) }}{{ end }}"
             .to_owned(),
         "pull-policy" => "{{ .Values.image.pullPolicy }}".to_owned(),
         "replicas" => "{{ .Values.replicas }}".to_owned(),

@@ -120,15 +120,11 @@ fn prefix(name: &mut Value) {
     *name = format!("{PREFIX}{}", name.as_str().unwrap_or_default()).into();
 }
 
-/// The operator's container, and the pods that it makes, which run what the variable says.
+/// The operator's container. The pods that it makes run what it runs.
 fn set_image(deployment: &mut Value, image: &str) {
     let containers = deployment.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         container["image"] = image.into();
-        let variables = container["env"].as_array_mut().into_iter().flatten();
-        for variable in variables.filter(|variable| variable["name"] == "OPERATOR_IMAGE") {
-            variable["value"] = image.into();
-        }
     }
 }
 
@@ -153,7 +149,7 @@ mod tests {
         assert!(of("CustomResourceDefinition", "nodeops.operator.kairos.io").is_some());
         let last = objects.last().unwrap();
         assert_eq!(last["kind"], "Deployment");
-        assert_eq!(last.to_string().matches("registry.example/op@sha256:0").count(), 2);
+        assert_eq!(last.to_string().matches("registry.example/op@sha256:0").count(), 1);
     }
 
     #[test]

@@ -33,11 +33,28 @@ pub struct Args {
     /// Which generated part to print; without it, all that an installation needs, ready to be applied.
     part: Option<Part>,
     /// The image that an installation runs: where you pushed this one to.
-    #[arg(long, value_name = "IMAGE", default_value = contract::IMAGE, conflicts_with_all = ["part", "write_to"])]
-    image: String,
+    #[arg(long, value_name = "IMAGE", value_parser = image, conflicts_with_all = ["part", "write_to"])]
+    image: Option<String>,
     /// Write the generated files of manifests/ (with `docs`: of docs/) below this directory instead.
     #[arg(long, value_name = "DIR")]
     write_to: Option<PathBuf>,
+}
+
+/// An image that a Deployment can run. Of one that it cannot, all but the Deployment would be applied.
+fn image(value: &str) -> Result<String, String> {
+    // A colon before a slash is a registry's port, and a registry's name may have capital letters.
+    let folders = value.rfind('/').map_or(0, |slash| slash + 1);
+    let (folders, last) = value.split_at(folders);
+    let name = last.split([':', '@']).next().unwrap_or_default();
+    let path = [folders.split_once('/').map_or("", |(_, path)| path), name].concat();
+    let is_odd = value.contains(char::is_whitespace) || value.contains("://");
+    if is_odd || name.is_empty() || path.contains(|c: char| c.is_ascii_uppercase()) {
+        return Err(
+            "write the image where you pushed it to, for example registry.example.com/kairos-operator:v1.0.0"
+                .into(),
+        );
+    }
+    Ok(value.to_owned())
 }
 
 /// What is generated: a directory of `manifests/`, or pages of `docs/`.
@@ -76,7 +93,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         (Some(directory), _) => files.iter().try_for_each(|file| write(directory, file)),
         (None, Some(_)) => print(files.iter().map(|file| file.text.as_str())),
         (None, None) => {
-            let objects = install::objects(&args.image)?;
+            if args.image.is_none() {
+                eprintln!(
+                    "no image of this program is published, so {} runs nowhere: say yours with --image",
+                    contract::IMAGE
+                );
+            }
+            let objects = install::objects(args.image.as_deref().unwrap_or(contract::IMAGE))?;
             let texts = objects.iter().map(yaml::document).collect::<anyhow::Result<Vec<String>>>()?;
             print(texts.iter().map(String::as_str))
         }

@@ -133,7 +133,7 @@ fn each_value_of_the_chart_changes_one_thing() {
     let Some(plain) = chart(&[]).map(Result::unwrap) else { return };
     let pod = |field: &str| vec![format!("{DEPLOYMENT}{POD}{field}")];
     let container = |field: &str| pod(&format!("/containers/{field}"));
-    let image = [container("image"), container("env/value")].concat();
+    let image = container("image");
     let digest = format!(r#"image.digest="sha256:{}""#, "0".repeat(64));
     let whole = |kind: &str| {
         plain.keys().filter(|key| key.0 == kind).map(|(kind, name)| format!("{kind} {name}")).collect()
@@ -241,6 +241,52 @@ fn the_charts_monitoring_is_that_of_manifests_monitoring() {
     for file in ["pod-monitor.yaml", "prometheus-rule.yaml", "network-policy.yaml", "kairos-operator.json"] {
         let copy = std::fs::read_to_string(manifests().join("chart/files").join(file)).unwrap();
         assert_eq!(copy, text(file), "{file}: run scripts/generate");
+    }
+}
+
+/// `helm upgrade --reuse-values` keeps the values of the chart before: a tag among them would be the old one.
+#[test]
+fn a_chart_runs_its_own_version_also_with_the_values_of_another_one() {
+    for values in [&[][..], &[r#"image.tag="""#], &["image.tag=null"]] {
+        let Some(objects) = chart(values).map(Result::unwrap) else { return };
+        let deployment = &objects[&("Deployment".into(), "operator-kairos-operator".into())];
+        let image = deployment.pointer("/spec/template/spec/containers/0/image").unwrap();
+        assert_eq!(image, contract::IMAGE, "{values:?}");
+    }
+    let values = std::fs::read_to_string(manifests().join("chart/values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&values).unwrap();
+    assert_eq!(values["image"]["tag"], "", "a default would be kept");
+    let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let upgrades: Vec<&str> = manual.lines().filter(|line| line.starts_with("$ helm upgrade")).collect();
+    assert!(upgrades.len() == 1 && upgrades[0].ends_with(" --reset-then-reuse-values"), "{upgrades:?}");
+}
+
+/// What a site's overlay sets is the image alone; an older one copies it into the variable, too.
+#[test]
+fn an_overlay_sets_the_image_in_one_place() {
+    let images = "images:\n- {name: unpublished.invalid/kairos-node-operator, newName: registry.example.com/op, newTag: v9}\n";
+    let replacements = "replacements:\n- source: {kind: Deployment, name: operator-kairos-operator, fieldPath: 'spec.template.spec.containers.[name=manager].image'}\n  \
+        targets:\n  - select: {kind: Deployment, name: operator-kairos-operator}\n    \
+          fieldPaths: ['spec.template.spec.containers.[name=manager].env.[name=OPERATOR_IMAGE].value']\n";
+    for (more, said) in [("", ""), (replacements, "registry.example.com/op:v9")] {
+        let Some(mut kubectl) = tool("kubectl") else { return };
+        // kustomize takes no absolute path for a base.
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Command::new("cp").arg("-r").arg(manifests()).arg(dir.path()).status().unwrap().success());
+        let site = dir.path().join("site");
+        std::fs::create_dir(&site).unwrap();
+        let text = ["resources: [../manifests/default]\n", images, more].concat();
+        std::fs::write(site.join("kustomization.yaml"), text).unwrap();
+        kubectl.arg("kustomize").arg(site);
+        let objects = output(kubectl).unwrap();
+        let deployment = &objects[&("Deployment".into(), "operator-kairos-operator".into())];
+        let container = deployment.pointer("/spec/template/spec/containers/0").unwrap();
+        assert_eq!(container["image"], "registry.example.com/op:v9");
+        let variable =
+            container["env"].as_array().unwrap().iter().find(|env| env["name"] == "OPERATOR_IMAGE");
+        assert_eq!(variable.unwrap()["value"], said);
+        assert!(!deployment.to_string().contains(contract::IMAGE), "{deployment:#}");
     }
 }
 

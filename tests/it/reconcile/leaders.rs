@@ -1,7 +1,6 @@
 //! Operators that end, in any way and at any moment: another one goes on, and nothing is done twice.
 
-use kairos_operator::contract;
-use kairos_sim::Cluster;
+use kairos_sim::{Cluster, Effect, Fault};
 use serde_json::{Value, json};
 
 use super::rig::{LONG, Rig, and, reboot};
@@ -48,12 +47,15 @@ async fn held_by(rig: &Rig, name: &str) {
     rig.cluster.until("leases.coordination.k8s.io", LONG, held).await.unwrap();
 }
 
+/// The candidates have no pods of their own here, whose image they would read.
+const IMAGE: &str = "--operator-image=operator:v1";
+
 /// Two candidates; the first of them leads.
 async fn two(nodes: usize) -> Rig {
     let mut rig = Rig::idle(Cluster::builder().nodes(nodes).control_planes(1)).await;
-    rig.start(&["--leader-elect", "--pod-name=first"]);
+    rig.start(&["--leader-elect", "--pod-name=first", IMAGE]);
     held_by(&rig, "first").await;
-    rig.start(&["--leader-elect", "--pod-name=second"]);
+    rig.start(&["--leader-elect", "--pod-name=second", IMAGE]);
     rig
 }
 
@@ -84,17 +86,35 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
     assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2]);
 }
 
-/// Its Deployment names its image by digest, and `OPERATOR_IMAGE` a tag, which somebody may move.
+/// Whatever changed it: `kubectl set image` changes nothing else, and helpers of another version would not know
+/// our arguments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn helper_pods_run_the_digest_that_the_operators_own_pod_runs() {
+async fn helper_pods_run_the_image_of_the_operators_own_pod_unless_another_one_was_said() {
+    for (flags, wanted) in [
+        (&["--pod-name=me", "--operator-image="][..], "registry.site/x:v1.1.0"),
+        (&["--pod-name=me", "--operator-image=registry.site/y:v1"], "registry.site/y:v1"),
+    ] {
+        let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
+        let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "me", "namespace": "operator-system"},
+            "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": "registry.site/x:v1.1.0"}]}});
+        rig.cluster.apply(&own.to_string()).await.unwrap();
+        rig.start(flags);
+        let reads = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler";
+        let facts = rig.cluster.until("pods", LONG, reads).await.unwrap();
+        assert_eq!(facts["spec"]["containers"][0]["image"], wanted);
+    }
+}
+
+/// An API server that does not answer yet is waited for: nothing else says which image the pods are to run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_own_pod_is_read_again_until_there_is_an_answer() {
     let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-    let (repository, _) = contract::IMAGE.rsplit_once(':').unwrap();
-    let image = format!("{repository}@sha256:{}", "ab".repeat(32));
     let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "me", "namespace": "operator-system"},
-        "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": image}]}});
+        "spec": {"containers": [{"name": "manager", "image": "registry.site/x:v1.1.0"}]}});
     rig.cluster.apply(&own.to_string()).await.unwrap();
+    rig.cluster.faults().arm(Fault::on("get", "pods", Effect::Refuse(503)));
     rig.start(&["--pod-name=me"]);
     let reads = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler";
     let facts = rig.cluster.until("pods", LONG, reads).await.unwrap();
-    assert_eq!(facts["spec"]["containers"][0]["image"], image.as_str());
+    assert_eq!(facts["spec"]["containers"][0]["image"], "registry.site/x:v1.1.0");
 }

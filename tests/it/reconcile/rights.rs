@@ -71,7 +71,8 @@ async fn cluster() -> Rig {
             .then(|| Outcome::code(0))
     });
     for name in ["first", "second"] {
-        rig.start(&["--leader-elect", "--node-conditions=auto", &format!("--pod-name={name}")]);
+        let own = format!("--pod-name={name}");
+        rig.start(&["--leader-elect", "--node-conditions=auto", &own, "--operator-image=operator:v1"]);
     }
     rig.labelled().await;
     rig
