@@ -34,6 +34,7 @@ const FILES: &[(&str, &str)] = files![
     "rbac/node-role-policy.yaml",
     "rbac/operator-policy.yaml",
     "rbac/all-at-once-warning.yaml",
+    "rbac/drain-warning.yaml",
     "rbac/selector-policy.yaml",
     "rbac/child-policy.yaml",
     "network-policy/operator.yaml",

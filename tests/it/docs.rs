@@ -227,6 +227,18 @@ fn no_command_waits_for_what_does_not_come_after_a_failure() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Of several pods of a Job kubectl takes the oldest, since none of ours is ever Ready: the first try, also while
+/// a later one runs, and not the one that the message is about.
+#[test]
+fn no_command_reads_the_log_of_a_jobs_first_try_alone() {
+    let wrong: Vec<String> = pages()
+        .iter()
+        .flat_map(|page| page.text.lines().map(|line| format!("{}: {line}", page.path)))
+        .filter(|line| line.contains("logs job/") || line.contains("logs -f job/"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// What sets the operator up is of no use to whoever does not know that it is there.
 #[test]
 fn every_flag_of_the_operator_is_explained() {

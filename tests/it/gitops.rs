@@ -175,6 +175,29 @@ fn flux_sees_an_operation_as_it_stands() {
     }
 }
 
+/// Whoever applies the directory, or gives it to Flux, has nothing else.
+#[test]
+fn each_namespace_that_an_object_names_is_made_with_it_and_admits_privileged_pods() {
+    let mut objects: Vec<Value> = Vec::new();
+    for file_name in ["upgrade.yaml", "flux.yaml"] {
+        let text = file(&format!("manifests/gitops/{file_name}"));
+        objects.extend(serde_saphyr::from_multiple::<Value>(&text).unwrap());
+    }
+    let made: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "Namespace").collect();
+    for object in objects.iter().filter(|object| object["kind"] != "Namespace") {
+        let named = &object["metadata"]["namespace"];
+        if named == "flux-system" {
+            continue;
+        }
+        let namespace = made.iter().find(|namespace| namespace["metadata"]["name"] == *named);
+        let metadata = &namespace.unwrap_or_else(|| panic!("nothing makes {named}"))["metadata"];
+        assert_eq!(metadata["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+        // An upgrade that is pruned is ended with care, and one whose namespace is, after minutes in any case.
+        assert_eq!(metadata["annotations"]["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false");
+        assert_eq!(metadata["annotations"]["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+    }
+}
+
 #[test]
 fn renovate_finds_the_image_with_and_without_its_digest() {
     let config: Value = serde_json::from_str(&file("manifests/gitops/renovate.json")).unwrap();
@@ -183,7 +206,23 @@ fn renovate_finds_the_image_with_and_without_its_digest() {
     let sample = file("manifests/gitops/upgrade.yaml");
     let tag = SAMPLE;
     let pinned = sample.replace(tag, &format!("{tag}@sha256:{}", "a".repeat(64)));
-    for (text, digest) in [(&sample, None), (&pinned, Some(format!("sha256:{}", "a".repeat(64))))] {
+    // As formatters write it, and from a mirror, whose port is no tag.
+    let sha = || Some(format!("sha256:{}", "a".repeat(64)));
+    let bare = format!("quay.io/kairos/opensuse:{tag}");
+    let quoted = |text: &str, quote: &str| text.replace(&bare, &format!("{quote}{bare}{quote}"));
+    let quoted_and_pinned =
+        pinned.replace("image: ", "image: \"").replace(&"a".repeat(64), &format!("{}\"", "a".repeat(64)));
+    let mirrored = sample.replace(&bare, &format!("registry.site:5000/kairos/opensuse:{tag}"));
+    let short = sample.replace(&bare, &format!("opensuse:{tag}"));
+    for (text, digest) in [
+        (&sample, None),
+        (&pinned, sha()),
+        (&quoted(&sample, "\""), None),
+        (&quoted(&sample, "'"), None),
+        (&quoted_and_pinned, sha()),
+        (&mirrored, None),
+        (&short, None),
+    ] {
         let found = pattern.captures(text).unwrap_or_else(|| panic!("{text}"));
         assert_eq!((&found["datasource"], &found["depName"]), ("docker", "quay.io/kairos/opensuse"));
         assert_eq!(&found["currentValue"], tag);

@@ -1,5 +1,5 @@
 //! `scripts/image` takes a tool that can do what is asked, whichever others are there, and it and
-//! `scripts/build` build for the machine that they run on.
+//! `scripts/build` build for the machine that they run on. `scripts/demo` judges its flags first.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -70,5 +70,25 @@ fn what_docker_cannot_do_another_tool_does_that_is_there() {
         assert_eq!(tool(working, plain).as_deref(), here, "{working:?}");
         assert_eq!(tool(working, &push).as_deref(), elsewhere, "{working:?} to push");
         assert_eq!(tool(working, &oci).as_deref(), elsewhere, "{working:?} for an archive");
+    }
+}
+
+/// A misspelt flag costs no build, and is answered by the script's own usage. There is no cargo on this PATH.
+#[test]
+fn the_demo_judges_its_flags_before_it_builds() {
+    let run = |flags: &[&str]| {
+        let mut demo = Command::new(root().join("scripts/demo"));
+        demo.args(flags).env("PATH", "/usr/bin:/bin").env_remove("CARGO_HOME").output().unwrap()
+    };
+    for flags in [&["--foo"][..], &["--keep", "--foo"], &["more"], &["--nodeop", "--failure"]] {
+        let refused = run(flags);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{flags:?}: {said}");
+        assert!(said.contains(flags.last().unwrap()) && said.contains("scripts/demo --help"), "{said}");
+    }
+    for flags in [&["-h"][..], &["--keep", "--help"]] {
+        let helped = run(flags);
+        let said = String::from_utf8_lossy(&helped.stdout).into_owned();
+        assert!(helped.status.success() && said.contains("--failure"), "{flags:?}: {said}");
     }
 }

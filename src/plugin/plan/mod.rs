@@ -30,7 +30,12 @@ use super::{
     target::{Kind, Target},
 };
 use crate::{
-    api::{names, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
+    api::{
+        names,
+        nodeop::{DrainOptions, NodeOp},
+        pod::Pod,
+        upgrade::NodeOpUpgrade,
+    },
     observe::static_pods,
     plan::{
         image::split_tag,
@@ -140,6 +145,9 @@ pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> R
     if intent.concurrency.is_none() && preview::total(&preview) > 1 && intent.disturbs() {
         notes.push("concurrency is 0: all nodes go at once, those of the control plane excepted".into());
     }
+    if op.spec.drain_options.as_ref().is_some_and(are_idle) {
+        notes.push("drainOptions say how, and enabled is not true: no pod is evicted".into());
+    }
     let mut drains = BTreeMap::new();
     if let Some(drain) = &intent.drain {
         let mut rehearsal = Rehearsal::new(connection, snapshot.now);
@@ -232,6 +240,28 @@ where
         listed => listed,
     };
     Ok(listed?.items)
+}
+
+/// Whether options say how to drain, and not that anything is drained. manifests/rbac/drain-warning.yaml asks the
+/// same when a NodeOp is created.
+fn are_idle(options: &DrainOptions) -> bool {
+    let DrainOptions {
+        enabled,
+        force,
+        grace_period_seconds,
+        ignore_daemon_sets,
+        delete_empty_dir_data,
+        timeout_seconds,
+        strict,
+        pod_selector,
+        skip,
+        skip_wait_for_delete_timeout_seconds,
+    } = options;
+    // The API server fills in defaults, which say nothing.
+    let more = [force, delete_empty_dir_data, strict].into_iter().any(|set| *set == Some(true));
+    let less = *ignore_daemon_sets == Some(false) || pod_selector.is_some() || skip.is_some();
+    let seconds = [grace_period_seconds, timeout_seconds, skip_wait_for_delete_timeout_seconds];
+    *enabled != Some(true) && (more || less || seconds.into_iter().any(Option::is_some))
 }
 
 /// The nodes that the preflight of an upgrade will find to need nothing, as far as labels and the image's tag

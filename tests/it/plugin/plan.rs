@@ -242,6 +242,12 @@ async fn a_file_is_checked_as_the_api_server_would() {
     );
     let none = plan(json!({"command": ["uptime"], "nodeSelector": {"matchLabels": {"a": "b"}}}), "a").await;
     assert!(none.code == 2 && none.out.contains("no node matches nodeSelector a=b"), "{none:?}");
+    let idle = json!({"command": ["uptime"], "cordon": true, "concurrency": 1, "drainOptions": {"timeoutSeconds": 300}});
+    let idle = plan(idle, "a").await;
+    assert!(
+        idle.out.contains("drainOptions say how, and enabled is not true: no pod is evicted"),
+        "{idle:?}"
+    );
     let refused = plan(json!({"command": ["uptime"], "drainOptions": {"enabled": true}}), "a").await;
     assert!(refused.code == 2 && refused.out.contains("\nrefused: "), "{refused:?}");
     assert_nothing_written(&stage);

@@ -86,6 +86,47 @@ fn the_nodeop_of_an_upgrade_is_not_warned_of_again() {
     }
 }
 
+/// A NodeOpUpgrade drains unless it is told not to, and a NodeOp only if it is told so: whoever says how, and not
+/// that, loses nothing but the drain.
+#[test]
+fn a_nodeop_that_says_how_to_drain_and_not_that_it_drains_is_warned_of() {
+    let policies = Policy::read_all("drain-warning.yaml", "Warn");
+    let [policy] = policies.as_slice() else { panic!("{} policies", policies.len()) };
+    assert_eq!(policy.0["failurePolicy"], "Ignore", "a warning refuses nothing");
+    // With what the API server fills in.
+    let defaults = json!({"enabled": false, "force": false, "deleteEmptyDirData": false, "ignoreDaemonSets": true, "strict": false});
+    let judged = |options: Value, owner: Value| {
+        let mut all = defaults.clone();
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let op = json!({"metadata": {"name": "op", "ownerReferences": owner}, "spec": {"cordon": true, "drainOptions": all}});
+        policy.judge(&User::admin(), "nodeops", None, Some(&op))
+    };
+    let selector = || json!({"matchLabels": {"a": "b"}});
+    for how in [
+        json!({"force": true, "deleteEmptyDirData": true, "timeoutSeconds": 300}),
+        json!({"force": true}),
+        json!({"deleteEmptyDirData": true}),
+        json!({"strict": true}),
+        json!({"ignoreDaemonSets": false}),
+        json!({"timeoutSeconds": 300}),
+        json!({"gracePeriodSeconds": -1}),
+        json!({"podSelector": selector()}),
+        json!({"skip": selector()}),
+        json!({"skipWaitForDeleteTimeoutSeconds": 5}),
+    ] {
+        let Verdict::Refused(said) = judged(how.clone(), json!([])) else { panic!("{how} passes") };
+        assert!(said.contains("set drainOptions.enabled: true"), "{said}");
+        let mut meant = how;
+        meant["enabled"] = true.into();
+        assert_eq!(judged(meant, json!([])), Verdict::NotConcerned);
+    }
+    assert_eq!(judged(json!({}), json!([])), Verdict::NotConcerned, "a drain that is told not to be one");
+    let upgrade = json!([{"kind": "NodeOpUpgrade", "name": "up", "uid": "u"}]);
+    assert_eq!(judged(json!({"force": true}), upgrade), Verdict::NotConcerned);
+    let none = json!({"metadata": {"name": "op"}, "spec": {"cordon": true}});
+    assert_eq!(policy.judge(&User::admin(), "nodeops", None, Some(&none)), Verdict::NotConcerned);
+}
+
 /// Each field of a NodeOpUpgrade, and something that it may be changed to.
 fn edits() -> Value {
     json!({"image": "kairos:v2", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "s"}],
