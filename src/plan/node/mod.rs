@@ -162,8 +162,11 @@ fn awaited_until(
     work: &Working,
 ) -> Option<Timestamp> {
     let known = work.machine.id.is_some() && (!op.deleting || work.machine.control_plane);
+    let gone = || snapshot.gone_since(&op.id, name);
     let deadline = match &work.at {
-        At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
+        // One whose reboot is kept from coming has none.
+        At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)
+            .unwrap_or_else(|| later(gone(), RETURNS_WITHIN)),
         // It is away, as one that is not Ready.
         At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job { .. } if work.given_up.is_some() => return None,

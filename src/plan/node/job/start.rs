@@ -249,7 +249,8 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
             | Answer::Attached(_)
             | Answer::Said(_)
             | Answer::Pulls { .. }
-            | Answer::NotReady(_),
+            | Answer::NotReady(_)
+            | Answer::Components(_),
         ) => (NotBegun::ControllerAway, None),
         None => (NotBegun::ControllerAway, Some(question)),
     };
