@@ -279,7 +279,8 @@ pub mod reason {
     pub const EXPIRED: &str = "Expired";
     /// Of the condition `Verified`: what an upgraded node runs is not known.
     pub const NOT_PROVED: &str = "NotProved";
-    /// A node that the upgrade has had its attempt at runs another release than the upgrade brings.
+    /// A node that the upgrade has had its attempt at runs another release than the upgrade brings. Also of the
+    /// condition `Verified`.
     pub const DRIFTED: &str = "Drifted";
     /// All nodes that are left carry the label by which people hold them.
     pub const ON_HOLD: &str = "OnHold";

@@ -15,13 +15,21 @@ pub fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// The label by which such a pod says what it is.
+const COMPONENT: &str = "component";
+
 /// Where the control plane of a node stands that has these; elsewhere than on such clusters it has none.
 pub fn answer<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Answer {
     let pods: Vec<&Pod> = pods.into_iter().collect();
     let not_ready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(|pod| pod.name_any()).collect();
     match not_ready.is_empty() {
         true if pods.is_empty() => Answer::NotFound,
-        true => Answer::Found,
+        true => {
+            let mut components: Vec<String> =
+                pods.iter().filter_map(|pod| pod.labels().get(COMPONENT).cloned()).collect();
+            components.sort();
+            Answer::Components(components)
+        }
         false => Answer::NotReady(not_ready),
     }
 }
@@ -36,11 +44,18 @@ mod tests {
     fn a_control_plane_stands_if_all_its_pods_are_ready() {
         let pod = |name: &str, ready: &str| -> Pod {
             let conditions: Value = json!([{"type": "Ready", "status": ready}]);
-            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}}))
-                .unwrap()
+            let component = name.strip_suffix("-n1").unwrap();
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "labels": {"component": component}},
+                "status": {"conditions": conditions}
+            }))
+            .unwrap()
         };
         assert_eq!(answer(&[]), Answer::NotFound, "none is run as a pod");
-        assert_eq!(answer(&[pod("etcd-n1", "True"), pod("kube-apiserver-n1", "True")]), Answer::Found);
+        assert_eq!(
+            answer(&[pod("kube-apiserver-n1", "True"), pod("etcd-n1", "True")]),
+            Answer::Components(vec!["etcd".into(), "kube-apiserver".into()])
+        );
         assert_eq!(
             answer(&[pod("etcd-n1", "False"), pod("kube-apiserver-n1", "True")]),
             Answer::NotReady(vec!["etcd-n1".into()])

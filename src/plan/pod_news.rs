@@ -64,7 +64,8 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<PodNe
             | Answer::Attached(_)
             | Answer::Refused(_)
             | Answer::NotYet(_)
-            | Answer::NotReady(_),
+            | Answer::NotReady(_)
+            | Answer::Components(_),
         ) => (others().map(PodNews::Obstacle), None),
         // Where they cannot be read, what the status shows is all that is known.
         None if failing::of(snapshot, &question).is_some() => {

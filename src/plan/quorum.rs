@@ -52,6 +52,12 @@ pub enum Unwell {
         node: String,
         pod: String,
     },
+    /// It runs no such pod, and another one of its kind does.
+    PodMissing {
+        node: String,
+        component: String,
+        as_on: String,
+    },
     /// It was not Ready a moment ago.
     ReadySince {
         node: String,
@@ -78,6 +84,10 @@ impl fmt::Display for Unwell {
             Self::PodNotReady { node, pod } => {
                 write!(f, "pod kube-system/{pod} of control-plane node {node} is not Ready")
             }
+            Self::PodMissing { node, component, as_on } => write!(
+                f,
+                "control-plane node {node} runs no {component} pod, as {as_on} does; put its static pod back (/etc/kubernetes/manifests, as a rule)"
+            ),
             Self::ReadySince { node, since, waited } => write!(
                 f,
                 "control-plane node {node} is Ready since {since:.0} only; {} s are waited for",
@@ -118,9 +128,11 @@ fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a
 
 /// Asks what [`others_not_ready`] has to know of the others. That a distribution says on the Node whether its
 /// etcd votes is not all: its leader writes that of each member that it counts, and of an API server beside
-/// it nothing is said; RKE2 runs both in static pods besides. Nothing is asked that is known.
+/// it nothing is said; RKE2 runs both in static pods besides. What `node` itself runs the others are to run as
+/// well. Nothing is asked that is known.
 pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
-    let ready = others(snapshot, node).filter(|other| other.ready);
+    let alone = others(snapshot, node).next().is_none();
+    let ready = snapshot.control_planes().filter(|member| member.ready && !alone);
     let questions = ready.map(|other| Question::ControlPlanePods(other.name.clone()));
     let mut effects = snapshot.unanswered(questions);
     if effects.is_asking() {
@@ -144,17 +156,44 @@ pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwel
 }
 
 /// Why a control-plane node other than `node`, which is claimed, may not be a member that votes, so that
-/// `node` must not be disturbed: one may have gone away since the claim. Where the limit lets several go at
-/// once, those that are under way with it are away because they are to be.
+/// `node` must not be disturbed: one may have gone away since the claim.
 pub fn others_went_away(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
+    unwell(snapshot, node, &apart(snapshot))
+}
+
+/// Which of them has gone away since the claim, as far as caches show it: while the operation of `node` runs,
+/// nobody is asked again and again. Those that nobody has seen to be Ready for long enough are not taken for
+/// such: a new leader has seen nobody for long.
+pub fn others_away(snapshot: &Snapshot, node: &str) -> Option<Unwell> {
+    let apart = apart(snapshot);
+    let mut others = others(snapshot, node).filter(|other| !apart.contains(&other.name));
+    gone(snapshot, &apart).map(|(why, _)| why).or_else(|| others.find_map(is_away))
+}
+
+fn is_away(other: &NodeView) -> Option<Unwell> {
+    let node = other.name.clone();
+    if !other.ready {
+        return Some(Unwell::NotReady { node });
+    }
+    let said = other.etcd_said.clone();
+    (other.etcd_votes == Some(false)).then_some(Unwell::NotVoting { node, said })
+}
+
+/// One whose Node object is gone, and since when we have seen that.
+fn gone(snapshot: &Snapshot, apart: &BTreeSet<String>) -> Option<(Unwell, Timestamp)> {
+    let (gone, since) = snapshot.control_planes_gone().find(|(gone, _)| !apart.contains(*gone))?;
+    Some((Unwell::Gone { node: gone.to_owned(), since }, since))
+}
+
+/// Where the limit lets several go at once, those that are under way are away because they are to be.
+fn apart(snapshot: &Snapshot) -> BTreeSet<String> {
     let several = snapshot.settings.control_plane_concurrency > 1;
     let under_way = if several { control_planes_under_way(snapshot) } else { Vec::new() };
-    unwell(snapshot, node, &under_way.into_iter().map(|(_, name)| name).collect())
+    under_way.into_iter().map(|(_, name)| name).collect()
 }
 
 fn unwell(snapshot: &Snapshot, node: &str, apart: &BTreeSet<String>) -> Planned<Option<Unwell>> {
-    if let Some((gone, since)) = snapshot.control_planes_gone().find(|(gone, _)| !apart.contains(*gone)) {
-        let why = Unwell::Gone { node: gone.to_owned(), since };
+    if let Some((why, since)) = gone(snapshot, apart) {
         return Planned::from(Some(why)).with(Effects::wake_at(later(since, RETURNS_WITHIN)));
     }
     let others = others(snapshot, node).filter(|other| !apart.contains(&other.name));
@@ -167,6 +206,9 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
     let Some(since) = snapshot.ready_since(other) else {
         return Some(Unwell::NotReady { node }).into();
     };
+    if let Some(why) = pod_missing(snapshot, other) {
+        return Planned::from(Some(why)).with(look_again(snapshot));
+    }
     let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(node.clone()))) {
         (_, Some(Answer::NotReady(pods))) => {
             let pod = pods.first().cloned().unwrap_or_default();
@@ -176,8 +218,10 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
             let said = other.etcd_said.clone();
             return Some(Unwell::NotVoting { node, said }).into();
         }
-        (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => READY_AGAIN_FOR,
-        (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),
+        (Some(true), _) | (None, Some(Answer::Components(_))) if since > snapshot.leading_since => {
+            READY_AGAIN_FOR
+        }
+        (Some(true), _) | (None, Some(Answer::Components(_))) => return None.into(),
         (None, _) => READY_FOR,
     };
     let until = later(since, wait);
@@ -185,6 +229,24 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
         return None.into();
     }
     Planned::from(Some(Unwell::ReadySince { node, since, waited: wait })).with(Effects::wake_at(until))
+}
+
+/// A pod of the control plane that is not on this node, and is on another one with the same marks. A kubelet
+/// without its manifests is Ready, for it reaches the API server through another member; and of a node on which
+/// nothing of the control plane runs, no pod is left that could be seen not to be Ready.
+fn pod_missing(snapshot: &Snapshot, member: &NodeView) -> Option<Unwell> {
+    let components = |of: &NodeView| match snapshot.answer(&Question::ControlPlanePods(of.name.clone())) {
+        Some(Answer::Components(components)) => Some(components.clone()),
+        Some(Answer::NotFound) => Some(Vec::new()),
+        _ => None,
+    };
+    let own = components(member)?;
+    let is_alike =
+        |other: &&NodeView| other.labels.control_plane_marks().eq(member.labels.control_plane_marks());
+    others(snapshot, &member.name).filter(is_alike).find_map(|other| {
+        let component = components(other)?.into_iter().find(|component| !own.contains(component))?;
+        Some(Unwell::PodMissing { node: member.name.clone(), component, as_on: other.name.clone() })
+    })
 }
 
 fn look_again(snapshot: &Snapshot) -> Effects {

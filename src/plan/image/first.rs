@@ -72,6 +72,11 @@ impl FirstReleases {
         })
     }
 
+    /// The release that the nodes of this one's architecture are held to.
+    pub fn bound(&self, node: &NodeView) -> Option<&String> {
+        self.told.get(&node.arch)?.binds.as_ref().map(|(release, _)| release)
+    }
+
     /// What follows for a node that is not taken, to which the image brings this release.
     pub fn judge(&self, node: &NodeView, release: &str) -> Judged {
         let Some(told) = self.told.get(&node.arch).filter(|_| self.compares) else { return Judged::Fits };

@@ -40,8 +40,8 @@ pub enum Question {
     /// What does the newest Event about this object say? Some things stand nowhere else: of a pod a sandbox,
     /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod.
     Events { of: Regarding, namespace: String, name: String, uid: String },
-    /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs
-    /// there)? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
+    /// Which static pods of the control plane are on this node (kube-apiserver, and etcd if it runs there), and
+    /// are they Ready? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
     ControlPlanePods(String),
 }
 
@@ -73,6 +73,8 @@ pub enum Answer {
     Pulls { since: Option<Timestamp> },
     /// These pods are there and not Ready, by name.
     NotReady(Vec<String>),
+    /// Pods of these components are there, and all of them are Ready.
+    Components(Vec<String>),
 }
 
 impl Identified for Question {

@@ -5,16 +5,19 @@
 //! before the entry says that nothing more happens. A cache that does not show a Job or a waiter yet proves
 //! nothing.
 
-use crate::plan::{
-    model::{
-        action::{Action, Target},
-        effects::{Effects, Planned},
-        id::OpRef,
-        object_name,
-        question::Question,
-        snapshot::{JobState, JobView, Role, Snapshot},
+use crate::{
+    contract::reboot_state,
+    plan::{
+        model::{
+            action::{Action, Target},
+            effects::{Effects, Planned},
+            id::OpRef,
+            object_name,
+            question::Question,
+            snapshot::{JobState, JobView, PodView, Role, Snapshot},
+        },
+        node::{context::Op, waiting::Open},
     },
-    node::{context::Op, waiting::Open},
 };
 
 /// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which
@@ -63,7 +66,26 @@ pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i3
 
 /// Ends the waiters of a node that are seen.
 pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
-    let active = snapshot.pods_of_on(&op.id, Role::Waiter, node).filter(|pod| pod.is_active());
-    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was cancelled" };
-    Effects::act(active.map(|pod| delete(pod)))
+    delete_waiters(snapshot, op, node, "its reboot was cancelled", |_| true)
+}
+
+/// Ends them for now: the reboot is to come later, and another waiter to see to it. One that has asked for the
+/// reboot goes on.
+pub fn keep_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
+    let why = "another control-plane node is away, and the reboot has to wait";
+    delete_waiters(snapshot, op, node, why, |pod| {
+        pod.reboot_state.as_deref().is_none_or(|state| state == reboot_state::WAITING)
+    })
+}
+
+fn delete_waiters(
+    snapshot: &Snapshot,
+    op: &Op,
+    node: &str,
+    why: &'static str,
+    which: fn(&PodView) -> bool,
+) -> Effects {
+    let here = snapshot.pods_of_on(&op.id, Role::Waiter, node);
+    let active = here.filter(|pod| pod.is_active() && which(pod));
+    Effects::act(active.map(|pod| Action::DeletePod { pod: Target::of(pod), why }))
 }

@@ -179,6 +179,14 @@ mod tests {
             .any(|action| matches!(action, Action::PatchNode { change, .. } if change.claimed_by.is_some()))
     }
 
+    /// All is there, and well.
+    fn is_well(question: &Question) -> Answer {
+        match question {
+            Question::ControlPlanePods(_) => Answer::Components(vec!["etcd".into()]),
+            _ => Answer::Found,
+        }
+    }
+
     /// Of two planners that each know of their own intent alone, whoever reads after the other has written
     /// sees it.
     #[test]
@@ -190,7 +198,7 @@ mod tests {
             but_one.answers = asked
                 .iter()
                 .filter(|other| **other != question)
-                .map(|other| (other.clone(), Answer::Found))
+                .map(|other| (other.clone(), is_well(other)))
                 .collect();
             let out = plan(&but_one);
             assert!(
@@ -199,7 +207,7 @@ mod tests {
                 out.actions
             );
         }
-        snapshot.answers = asked.into_iter().map(|question| (question, Answer::Found)).collect();
+        snapshot.answers = asked.into_iter().map(|question| (question.clone(), is_well(&question))).collect();
         assert!(claims(&plan(&snapshot)), "nobody else has one");
         takes(&mut snapshot, "b", "c2");
         let out = plan(&snapshot);

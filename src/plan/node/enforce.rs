@@ -12,13 +12,14 @@ use crate::{
             question::Question,
         },
         node::{
+            cancel,
             context::{Decision, NodeContext},
             cordon::{self, Take},
             failure::Failure,
             hint_patch,
             waiting::Waiting,
         },
-        quorum,
+        quorum::{self, Unwell},
     },
 };
 
@@ -45,17 +46,45 @@ pub fn claim_and_cordon(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 /// was claimed, but a drain may take hours, and what goes away meanwhile asks nobody. So they are read live
 /// once more, before the Job is made and before it is let go.
 pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
-    if !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
+    others_unwell(ctx, Waiting::ControlPlaneUnwell).map(|why| why.map(Decision::Wait))
+}
+
+/// Keeps a reboot from coming that is due, or will be: another control-plane node has gone away since the Job
+/// was let go, which may run for hours. A waiter reboots its node on its own, so it is ended, and the next one
+/// is made when the others are well. The Go operator's reboot pod has no next one, and is left.
+///
+/// What the caches show is looked at in every plan. Without a waiter that watches, all that a claim needs has to
+/// hold again before there is one.
+pub fn reboot(ctx: &NodeContext<'_>, watched: bool) -> Planned<Option<Waiting>> {
+    if !ctx.op.intent.reboot || ctx.is_adopted() || !is_concerned(ctx) {
+        return None.into();
+    }
+    let planned = match quorum::others_away(ctx.snapshot, &ctx.node.name) {
+        Some(why) => Some(Waiting::RebootKept(why)).into(),
+        None if watched => None.into(),
+        None => others_unwell(ctx, Waiting::RebootKept),
+    };
+    let kept = matches!(planned.value, Some(Waiting::RebootKept(_)));
+    let waiters = kept.then(|| cancel::keep_waiters(ctx.snapshot, ctx.op, &ctx.node.name));
+    planned.with(waiters.unwrap_or_default())
+}
+
+/// Whether what other control-plane nodes do matters to this one.
+fn is_concerned(ctx: &NodeContext<'_>) -> bool {
+    ctx.snapshot.is_control_plane(ctx.node) && ctx.op.intent.disturbs()
+}
+
+/// Why another control-plane node is not well, by a live read.
+fn others_unwell(ctx: &NodeContext<'_>, waits: fn(Unwell) -> Waiting) -> Planned<Option<Waiting>> {
+    if !is_concerned(ctx) {
         return None.into();
     }
     let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
     if effects.is_asking() {
-        return Waiting::ControlPlanesUnread.with(effects).map(Some);
+        return Planned { value: Some(Waiting::ControlPlanesUnread), effects };
     }
-    match effects.absorb(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {
-        Some(why) => Waiting::ControlPlaneUnwell(why).with(effects).map(Some),
-        None => Planned::from(None).with(effects),
-    }
+    let why = effects.absorb(quorum::others_went_away(ctx.snapshot, &ctx.node.name));
+    Planned { value: why.map(waits), effects }
 }
 
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that

@@ -89,8 +89,11 @@ fn awaited_until(
     work: &Working,
 ) -> Option<Timestamp> {
     let known = work.machine.id.is_some() && (!op.deleting || work.machine.control_plane);
+    let gone = || snapshot.gone_since(&op.id, name);
     let deadline = match &work.at {
-        At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
+        // One whose reboot is kept from coming has none.
+        At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)
+            .unwrap_or_else(|| later(gone(), RETURNS_WITHIN)),
         // It is away, as one that is not Ready.
         At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job(_) if work.given_up.is_some() => return None,
@@ -99,7 +102,7 @@ fn awaited_until(
             let job = context::recorded_job(snapshot, op, work);
             let reboots = op.intent.reboot && job.is_some_and(|job| job.state == JobState::Complete);
             let reboot = if reboots { op.intent.reboot_timeout } else { RETURNS_WITHIN };
-            later(snapshot.gone_since(&op.id, name), reboot.max(RETURNS_WITHIN))
+            later(gone(), reboot.max(RETURNS_WITHIN))
         }
     };
     Some(deadline).filter(|deadline| known && snapshot.now < *deadline)

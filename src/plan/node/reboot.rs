@@ -17,7 +17,7 @@ use crate::{
         node::{
             context::{Decision, End, NodeContext},
             cordon,
-            enforce::claim_and_cordon,
+            enforce::{self, claim_and_cordon},
             failure::{Failure, RebootTimeout},
             job, legacy,
             state::{At, NewBoot, Reboot, Verify, Working},
@@ -35,7 +35,13 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
         return next.into();
     }
     let now = ctx.snapshot.now;
-    let deadline = ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(now);
+    let Some(deadline) = ctx.deadline(ctx.op.intent.reboot_timeout) else {
+        return match arrival(ctx, reboot) {
+            Arrival::Proved => begins(ctx, reboot),
+            Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
+            Arrival::No => awaited(ctx, reboot),
+        };
+    };
     let in_time = now < deadline;
     let next = match arrival(ctx, reboot) {
         Arrival::Proved => {
@@ -47,6 +53,28 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
         Arrival::No => time_out(ctx, reboot),
     };
     if in_time { next.with(Effects::wake_at(deadline)) } else { next }
+}
+
+/// A reboot that was kept from coming is so no longer, or it has come all the same: its time begins.
+fn begins(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
+    let deadline = Some(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into());
+    let at = At::Reboot(Reboot { deadline, ..reboot.clone() });
+    ctx.move_to(Working { at, ..ctx.work.clone() }, Waiting::Reboot).into()
+}
+
+/// Keeps a reboot from coming of which nobody has been seen to ask for it. Its time begins anew when the
+/// others are well: until then nothing ends it but they, or whoever deletes the NodeOp.
+fn keeps(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Option<Decision>> {
+    let watched = reboot.deadline.is_some() && waiter::is_there(ctx);
+    let Planned { value, effects } = enforce::reboot(ctx, watched);
+    let next = value.map(|why| match why {
+        Waiting::RebootKept(_) if reboot.deadline.is_some() => {
+            let at = At::Reboot(Reboot { deadline: None, ..reboot.clone() });
+            ctx.move_to(Working { at, ..ctx.work.clone() }, why)
+        }
+        why => Decision::Wait(why),
+    });
+    Planned { value: next, effects }
 }
 
 /// The node has not rebooted yet, as far as one knows.
@@ -63,6 +91,11 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if ctx.op.deleting && !asked && went_on.is_none() {
         return Failure::DeletedBeforeReboot { upgraded: ctx.op.intent.upgrade }.into();
     }
+    let asked_for = asked || went_on.is_some();
+    let kept = if asked_for { Planned::from(None) } else { keeps(ctx, reboot) };
+    if kept.value.is_none() && reboot.deadline.is_none() {
+        return begins(ctx, reboot);
+    }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !ctx.node.ready) {
         return Waiting::Reboot.into();
@@ -70,6 +103,9 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let mut effects = Effects::act(settle(ctx, reboot));
     // Until it goes down, nothing is to be scheduled on it.
     let enforced = if ctx.node.ready { effects.absorb(claim_and_cordon(ctx)) } else { None };
+    if let Some(next) = effects.absorb(kept) {
+        return next.with(effects);
+    }
     let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
     let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,

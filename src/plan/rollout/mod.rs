@@ -38,7 +38,10 @@ use self::{
     start::start,
 };
 use crate::{
-    api::nodeop::{NodeOp, NodeOpStatus, Phase},
+    api::{
+        node_statuses::Mark,
+        nodeop::{NodeOp, NodeOpStatus, Phase},
+    },
     plan::{
         image::{self, FirstReleases},
         model::{
@@ -140,7 +143,10 @@ fn record(
     effects: Effects,
 ) -> Planned<Reasons> {
     let (snapshot, op) = (ctx.snapshot, &ctx.op.object);
-    let Rollout { nodes, progress, waiting, ran_before } = rollout;
+    let Rollout { nodes, mut progress, waiting, ran_before } = rollout;
+    if ctx.op.intent.upgrade && !nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
+        progress.drifted = status::find_drifted(snapshot, ctx.op, &nodes);
+    }
     let releases = matches!(stage, NodeOpStage::UnderWay(_)).then(|| FirstReleases::of(snapshot, op, &nodes));
     let mut status = status::summarize(op, nodes, &progress, snapshot.now);
     if let Some(releases) = releases {

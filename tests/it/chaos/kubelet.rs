@@ -215,6 +215,10 @@ impl Drop for Running<'_> {
 async fn command(world: &World, place: &Place) -> (i32, String) {
     let _running = Running::new(world, place);
     let short = if world.is(Kind::Lingering) { 30 } else { 80 };
+    // Long enough to see that another member has gone away, and for that to last.
+    if world.is(Kind::MembersLeave) && world.nodes[&place.node].is_control_plane() {
+        sleep(world.time(1, 240_000)).await;
+    }
     sleep(if world.chance(short) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()

@@ -15,6 +15,11 @@ fn pods(node: &str) -> Question {
     Question::ControlPlanePods(node.into())
 }
 
+/// What stands on a node of kubeadm's whose control plane is well.
+fn runs() -> Answer {
+    Answer::Components(vec!["etcd".into(), "kube-apiserver".into()])
+}
+
 /// Two control-plane nodes, both known for long.
 fn two() -> Cluster {
     let mut cluster = Cluster::new(&["c1", "c2"]);
@@ -65,7 +70,7 @@ fn where_it_says_so_and_runs_it_in_static_pods_both_count() {
     cluster.until_stable();
     let told = "waiting: pod kube-system/kube-apiserver-c2 of control-plane node c2 is not Ready";
     assert_eq!(cluster.says("op", "c1"), told);
-    cluster.answers.insert(pods("c2"), Answer::Found);
+    cluster.answers.insert(pods("c2"), runs());
     cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
@@ -85,9 +90,53 @@ fn where_it_runs_in_static_pods_they_must_be_ready() {
         Some(cluster.s.now.checked_add(k8s_openapi::jiff::SignedDuration::from_secs(10)).unwrap()),
         "no watch tells"
     );
-    cluster.answers.insert(pods("c2"), Answer::Found);
+    cluster.answers.insert(pods("c2"), runs());
     cluster.until_stable();
     assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+/// Its kubelet reaches the API server through another member, and is Ready.
+#[test]
+fn a_member_whose_static_pods_are_missing_is_not_well_however_long_it_is_ready() {
+    let api_server = || Answer::Components(vec!["kube-apiserver".into()]);
+    for (left, missing) in [(Answer::NotFound, "etcd"), (api_server(), "etcd")] {
+        let mut cluster = Cluster::new(&["c1", "c2", "c3"]);
+        ["c1", "c2", "c3"].iter().for_each(|name| cluster.control_plane(name));
+        ["c1", "c2"].iter().for_each(|name| drop(cluster.answers.insert(pods(name), runs())));
+        cluster.answers.insert(pods("c3"), left);
+        cluster.op("op", json!({}));
+        cluster.until_stable();
+        cluster.wait(100);
+        cluster.until_stable();
+        assert_eq!(cluster.running("op"), [""; 0]);
+        let told =
+            format!("waiting: control-plane node c3 runs no {missing} pod, as c1 does; put its static pod");
+        assert!(cluster.says("op", "c1").starts_with(&told), "{}", cluster.says("op", "c1"));
+        cluster.answers.insert(pods("c3"), runs());
+        cluster.until_stable();
+        assert_eq!(cluster.running("op"), ["c1"]);
+    }
+    // Where etcd is outside, or on nodes of its own, nobody has it, or those that are marked so.
+    let mut cluster = Cluster::new(&["c1", "c2", "e1"]);
+    ["c1", "c2"].iter().for_each(|name| cluster.control_plane(name));
+    cluster.label("e1", "node-role.kubernetes.io/etcd", "true");
+    ["c1", "c2"].iter().for_each(|name| drop(cluster.answers.insert(pods(name), api_server())));
+    cluster.answers.insert(pods("e1"), Answer::Components(vec!["etcd".into()]));
+    cluster.op("op", json!({}));
+    cluster.until_stable();
+    assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+/// With two members, the one that is to go tells what the other one lacks.
+#[test]
+fn a_member_is_compared_with_the_one_that_is_to_go_too() {
+    let mut cluster = two();
+    cluster.answers.insert(pods("c1"), runs());
+    cluster.op("op", json!({}));
+    cluster.until_stable();
+    cluster.wait(100);
+    cluster.until_stable();
+    assert_eq!(cluster.running("op"), [""; 0], "{}", cluster.says("op", "c1"));
 }
 
 /// Right after a boot, what stands there may have been said before it.
@@ -96,7 +145,7 @@ fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
     for told in ["condition", "pods"] {
         let mut cluster = two();
         match told {
-            "pods" => drop(cluster.answers.insert(pods("c2"), Answer::Found)),
+            "pods" => drop(cluster.answers.insert(pods("c2"), runs())),
             _ => cluster.node("c2", |node| node.etcd_votes = Some(true)),
         }
         cluster.planned();

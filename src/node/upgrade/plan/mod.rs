@@ -141,9 +141,10 @@ fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> O
 }
 
 /// Why the image is refused, if its release is older than what the node runs and nobody wants to go back.
-/// Where the two have no order, it is not: see [`version`].
+/// Where the two have no order, it is not: see [`version`]. It is compared with what the node runs whichever
+/// partition it is for: a recovery image that is older than the node cannot be relied on to read its data.
 fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
-    if !compares(order) || version::compare(&image.keys, &host.keys) != Some(Ordering::Less) {
+    if order.force || version::compare(&image.keys, &host.keys) != Some(Ordering::Less) {
         return None;
     }
     let (host, image) = (host.version.as_deref()?, image.version.as_deref()?);
@@ -156,13 +157,14 @@ fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<Stri
 /// however new its Kairos is: a Kubernetes that goes back does not read what the newer one has written, and a
 /// kubelet must be no newer than the API servers.
 fn kubernetes_goes_back(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
-    let (older, newer) = version::older_kubernetes(&image.keys, &host.keys).filter(|_| compares(order))?;
+    let (older, newer) = version::older_kubernetes(&image.keys, &host.keys).filter(|_| !order.force)?;
     Some(format!(
         "the image carries {older}, an older minor version of Kubernetes than what the node runs ({newer}); set force: true to go back"
     ))
 }
 
-/// Whether releases are compared at all. `force` is without version checks.
+/// Whether the active image is one that is to be written, and is looked at before. `force` is without version
+/// checks.
 fn compares(order: &UpgradeOrder) -> bool {
     order.active && !order.force
 }

@@ -20,6 +20,13 @@ impl NodeLabels {
         self.control_plane
     }
 
+    /// The marks of the control plane that the node bears. Nodes with the same marks run the same of it: an API
+    /// server alone, a member of etcd alone, or both.
+    pub fn control_plane_marks(&self) -> impl Iterator<Item = &'static str> {
+        let labels = names::CONTROL_PLANE_LABELS.into_iter().filter(|label| self.all.contains_key(*label));
+        labels.chain(roles(&self.all))
+    }
+
     /// Whether somebody holds the node out of all operations.
     pub fn on_hold(&self) -> bool {
         self.on_hold
@@ -35,9 +42,16 @@ impl NodeLabels {
 
 fn has_control_plane_label(labels: &BTreeMap<String, String>) -> bool {
     names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
-        || names::CONTROL_PLANE_ROLES
-            .iter()
-            .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
+        || roles(labels).next().is_some()
+}
+
+/// The labels whose value says that the node has that role.
+fn roles(labels: &BTreeMap<String, String>) -> impl Iterator<Item = &'static str> {
+    let is = |label: &str, role: &str| labels.get(label).is_some_and(|value| value == role);
+    names::CONTROL_PLANE_ROLES
+        .into_iter()
+        .filter(move |(label, role)| is(label, role))
+        .map(|(label, _)| label)
 }
 
 /// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node

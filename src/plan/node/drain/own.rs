@@ -69,7 +69,8 @@ pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Pl
             | Answer::NotYet(_)
             | Answer::Said(_)
             | Answer::Pulls { .. }
-            | Answer::NotReady(_),
+            | Answer::NotReady(_)
+            | Answer::Components(_),
         ) => None.into(),
     }
 }

@@ -165,8 +165,8 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<
         let at = At::Reboot(Reboot { left, ..reboot.clone() });
         return ctx.record(|work| (work.at, work.found) = (at, found));
     }
-    let reboot =
-        Reboot { left, deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(), seen: None };
+    let deadline = Some(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into());
+    let reboot = Reboot { left, deadline, seen: None };
     let work = Working {
         at: At::Reboot(reboot),
         found,

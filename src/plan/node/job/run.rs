@@ -14,7 +14,7 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
-        enforce::claim_and_cordon,
+        enforce::{self, claim_and_cordon},
         waiting::Waiting,
     },
 };
@@ -31,7 +31,10 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let bound = || Effects::act(deadline::bound_adopted(ctx, job));
     match &job.state {
         JobState::Complete => {
-            outcome::another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
+            let next = outcome::another_content(ctx, &pods);
+            // What the success leads to is recorded, and its waiter does not wait for that.
+            let kept = enforce::reboot(ctx, true).effects;
+            next.map_or_else(|| outcome::succeeded(ctx, &pods), Into::into).with(kept)
         }
         JobState::Failed(why) => failed::failed(ctx, job, &pods, why),
         JobState::Failing(why) => failed::failing(ctx, job, &pods, why),
@@ -82,6 +85,8 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
         Some(next) => return next.into(),
         None => {}
     }
+    // The next waiter is made once the Job has succeeded, and the others are well.
+    effects.add(enforce::reboot(ctx, true).effects);
     effects.add(Effects::act(deadline::extend_after_success(ctx, job, pods)));
     let why = "the operation has failed in it, and a container that is not ours still runs";
     let kept = pods.failed_but_open();

@@ -251,7 +251,8 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
             | Answer::Attached(_)
             | Answer::Said(_)
             | Answer::Pulls { .. }
-            | Answer::NotReady(_),
+            | Answer::NotReady(_)
+            | Answer::Components(_),
         ) => controller_says(ctx, job),
         None => (NotBegun::ControllerAway, Some(question)),
     };

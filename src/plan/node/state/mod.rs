@@ -138,7 +138,8 @@ pub enum Remade {
 pub struct Reboot {
     /// The boot in which the operation succeeded; nothing if its record is gone.
     pub left: Option<String>,
-    pub deadline: Stamp,
+    /// Until when it is awaited; nothing for as long as it is kept from coming.
+    pub deadline: Option<Stamp>,
     pub seen: Option<NewBoot>,
 }
 
@@ -319,7 +320,7 @@ impl Working {
         match &self.at {
             At::Claim { .. } | At::Job(_) => None,
             At::Drain(drain) => drain.deadline,
-            At::Reboot(reboot) => Some(reboot.deadline),
+            At::Reboot(reboot) => reboot.deadline,
             At::Verify(verify) => Some(verify.deadline),
         }
     }

@@ -139,7 +139,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }
         Some(Step::Reboot) => At::Reboot(Reboot {
             left: entry.boot.clone(),
-            deadline: needed(time(&entry.deadline), "deadline of the reboot"),
+            deadline: time(&entry.deadline),
             seen: entry.new_boot.clone().map(|boot| NewBoot { boot, ready_since: time(&entry.since) }),
         }),
         Some(Step::Verify) => At::Verify(Verify {
@@ -220,7 +220,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             NodeStatus {
                 step: Some(Step::Reboot),
                 boot: left,
-                deadline: Some(written(deadline)),
+                deadline: deadline.map(written),
                 since: if new_boot.is_some() { ready_since.flatten().map(written) } else { entry.since },
                 new_boot,
                 ..entry
@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn reboot(seen: Option<NewBoot>) -> Reboot {
-        Reboot { left: Some("b1".into()), deadline: at(900), seen }
+        Reboot { left: Some("b1".into()), deadline: Some(at(900)), seen }
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
         type Change = fn(&mut NodeStatus);
         let cases: [(&str, Change); 4] = [
             ("name of the Job", |entry| entry.job_name = None),
-            ("deadline of the reboot", |entry| entry.deadline = None),
+            ("deadline of the proof", |entry| (entry.step, entry.deadline) = (Some(Step::Verify), None)),
             ("start of the drain", |entry| entry.step = Some(Step::Drain)),
             ("step that fits its phase", |entry| entry.step = Some(Step::Preflight)),
         ];

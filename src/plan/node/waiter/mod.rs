@@ -332,6 +332,11 @@ fn present<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a PodView> {
     pod.is_of(&ctx.op.id).then_some(&**pod)
 }
 
+/// Whether the node's present waiter is there to reboot it.
+pub fn is_there(ctx: &NodeContext<'_>) -> bool {
+    present(ctx).is_some_and(PodView::is_active)
+}
+
 /// What the node's present waiter says of itself.
 pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
     present(ctx)?.reboot_state.as_deref()

@@ -141,6 +141,8 @@ pub enum Waiting {
     BootBeforeReboot,
 
     Reboot,
+    /// The reboot is due, and another control-plane node is not well.
+    RebootKept(Unwell),
     /// The reboot is due, and the waiter that does it has to be made anew.
     RebootWaiterLost(Starting),
     /// Another boot id shows, and is read live before it counts.
@@ -172,7 +174,9 @@ impl Waiting {
             | Self::OthersServe => WaitReason::Claim,
             Self::LoadBalancers { .. } => WaitReason::LoadBalancers,
             Self::Rivals => WaitReason::Rival,
-            Self::ControlPlanesUnread | Self::ControlPlaneUnwell(_) => WaitReason::Quorum,
+            Self::ControlPlanesUnread | Self::ControlPlaneUnwell(_) | Self::RebootKept(_) => {
+                WaitReason::Quorum
+            }
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
@@ -307,6 +311,12 @@ impl fmt::Display for Waiting {
             Self::JobPodLags => "the Job is complete, its pod is about to be seen so",
             Self::BootBeforeReboot => "Job completed, reading the node's boot id before it reboots",
             Self::Reboot => "Job completed, the node reboots",
+            Self::RebootKept(why) => {
+                return write!(
+                    f,
+                    "Job completed, the reboot waits: {why}; if that is gone for good, delete its Node; deleting the NodeOp gives this node back without a reboot"
+                );
+            }
             Self::RebootWaiterLost(why) => {
                 return write!(f, "Job completed, the reboot is due; its waiter was lost: {why}");
             }

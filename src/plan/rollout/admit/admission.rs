@@ -75,7 +75,8 @@ impl Admitter<'_, '_> {
                 | Answer::Attached(_)
                 | Answer::Said(_)
                 | Answer::Pulls { .. }
-                | Answer::NotReady(_),
+                | Answer::NotReady(_)
+                | Answer::Components(_),
             ) => Admission::Admitted,
         }
     }

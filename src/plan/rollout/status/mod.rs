@@ -2,6 +2,7 @@
 //! a write.
 
 mod counts;
+mod drift;
 mod shorten;
 mod verified;
 mod view;
@@ -10,7 +11,13 @@ mod write;
 use k8s_openapi::jiff::Timestamp;
 
 use self::view::View;
-pub use self::{counts::count, shorten::shorten, verified::verified, write::write};
+pub use self::{
+    counts::count,
+    drift::{Drifted, find as find_drifted},
+    shorten::shorten,
+    verified::verified,
+    write::write,
+};
 use crate::{
     api::{
         names::condition,
@@ -50,6 +57,8 @@ pub struct OpProgress {
     pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
     pub first: Option<FirstWaiting>,
+    /// Nodes of an upgrade that were done and run another release by now; of one that has none in progress.
+    pub drifted: Vec<Drifted>,
     /// The first thing that keeps failing for it, and how many nodes it holds up.
     pub failures: FailureSummary,
 }
@@ -87,7 +96,7 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
     let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     conditions::set(&mut conditions, standing, &message, at);
     if intent.upgrade && phase.is_final() {
-        let (status, reason, message) = verified(&intent, &nodes);
+        let (status, reason, message) = verified(&intent, &nodes, &progress.drifted);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
     NodeOpStatus {

@@ -7,7 +7,7 @@ use crate::{
         node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
-    plan::model::intent::Intent,
+    plan::{model::intent::Intent, rollout::status::Drifted},
 };
 
 /// How many nodes are named at most.
@@ -17,7 +17,11 @@ const MAX_NAMES: usize = 10;
 ///
 /// Each node is judged by what happened on it, and not by what was asked for: an upgrade of both images may
 /// have written the recovery image alone, and one that asks for a reboot may have needed none.
-pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'static str, String) {
+pub fn verified(
+    intent: &Intent,
+    nodes: &NodeStatuses,
+    drifted: &[Drifted],
+) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes
             .iter()
@@ -61,6 +65,9 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
         let message = "no node was upgraded, or found at the image's release; the message of each says why";
         return ("Unknown", "NotUpgraded", message.into());
     }
+    if !drifted.is_empty() {
+        return by_now(drifted);
+    }
     if !nodes.values().any(rebooted) {
         let message = "no node had to be upgraded, as the message of each says";
         return ("True", "NothingToDo", message.into());
@@ -75,4 +82,32 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
         return ("True", "Recorded", message.into());
     }
     ("True", "Proved", "every node that was upgraded runs the image's release".into())
+}
+
+/// What was proved, and is not so any more.
+fn by_now(drifted: &[Drifted]) -> (&'static str, &'static str, String) {
+    let says = |one: &Drifted| match &one.runs {
+        Some(runs) => format!("{} ({runs})", one.node),
+        None => one.node.clone(),
+    };
+    let named = |which: &dyn Fn(&&Drifted) -> bool| {
+        let names: Vec<String> = drifted.iter().filter(which).map(says).take(MAX_NAMES).collect();
+        names.join(", ")
+    };
+    let newer = drifted.iter().find_map(|one| one.newer.as_ref());
+    let newer = newer.map(|newer| format!("; {newer} is newer")).unwrap_or_default();
+    let others = named(&|one| one.runs.is_some());
+    if others.is_empty() {
+        let unread = named(&|_| true);
+        return (
+            "Unknown",
+            reason::DRIFTED,
+            format!("what these nodes run by now is not known: {unread}{newer}"),
+        );
+    }
+    (
+        "False",
+        reason::DRIFTED,
+        format!("these nodes were upgraded, and run another release by now: {others}{newer}"),
+    )
 }

@@ -91,6 +91,8 @@ struct Past<'a> {
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
+    /// Since when a member of the control plane has not been Ready.
+    members_away: BTreeMap<String, Duration>,
     /// What others than the operator have told autoscalers and load balancers, by node and annotation or
     /// label.
     foreign_hints: BTreeMap<(String, &'static str), Option<String>>,
@@ -132,6 +134,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         asked: BTreeMap::new(),
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
+        members_away: BTreeMap::new(),
         foreign_hints: BTreeMap::new(),
         off: BTreeMap::new(),
         unsure_until: Duration::ZERO,

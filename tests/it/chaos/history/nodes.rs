@@ -1,12 +1,15 @@
 //! Claims and cordons, at every change of a node.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use kairos_operator::api::{names, nodeop::Phase};
 use kairos_sim::{Change, ChangeKind};
 use serde_json::Value;
 
 use super::{super::worlds::Kind, CLAIMED_BY, CORDONED_BY, Past, intent, owner, text};
+
+/// Within so long an operator has seen that a member went away, and its waiter is ended.
+const ACTS: Duration = Duration::from_secs(60);
 
 fn cordoned(node: &Value) -> bool {
     node.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false)
@@ -27,6 +30,7 @@ impl Past<'_> {
         if gone {
             self.nodes.remove(&name);
             self.human.remove(&name);
+            self.members_away.remove(&name);
             self.labelled(&name);
             // Whoever drains it hears of that a moment later, and may have asked for another eviction by then.
             self.drained.insert(name, self.at);
@@ -42,8 +46,29 @@ impl Past<'_> {
             self.balanced(change);
             self.says(change);
         }
+        self.says_release(&name, &change.object);
+        if control_plane(&change.object) && !is_ready(&change.object) {
+            self.members_away.entry(name.clone()).or_insert(self.at);
+        } else {
+            self.members_away.remove(&name);
+        }
         self.nodes.insert(name, change.object.clone());
         self.held();
+    }
+
+    /// A node is rebooted. Where nothing keeps an operator from seeing it, and from ending a waiter, no member
+    /// of the control plane is while another one has been away for long.
+    pub(super) fn second_member(&mut self, op: &str, node: &str) {
+        let is_member = self.nodes.get(node).is_some_and(|node| control_plane(node));
+        // Somebody took our label off the waiter, or nobody may delete it.
+        let hindered = [Kind::Strangers, Kind::Refusals].iter().any(|kind| self.scenario.is(*kind));
+        if !is_member || !self.scenario.is_calm() || hindered || self.is_bad(node) {
+            return;
+        }
+        let away = |(other, since): &(&String, &Duration)| *other != node && self.at > **since + ACTS;
+        if let Some((other, _)) = self.members_away.iter().find(away) {
+            self.broken(format!("{node} is rebooted for {op} while {other} is away"));
+        }
     }
 
     /// Somebody who is not a human changed a node.

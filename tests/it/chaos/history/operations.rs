@@ -302,8 +302,11 @@ impl Past<'_> {
             self.broken(format!("{node} is rebooted for {op}, which did not succeed in this boot"));
         }
         let boots = self.asked.entry((op.clone(), node.to_owned())).or_default();
-        boots.insert(boot.to_owned());
+        let is_first = boots.insert(boot.to_owned());
         let times = boots.len();
+        if is_first {
+            self.second_member(&op, node);
+        }
         if times > wanted {
             self.broken(format!("{node} is rebooted {times} times for {wanted} successes of {op}"));
         }

@@ -19,6 +19,9 @@ use crate::chaos::{scenario::Wish, world::OLD, worlds::Kind};
 /// Somebody has named a tag, and a moment later it meant something else: nobody can tell which was meant.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
+/// What a node says is known to who plans within so long, where nothing goes wrong.
+const SEEN: Duration = Duration::from_secs(15);
+
 fn release(content: &str) -> String {
     let named = content.split_once('@').map_or(content, |(name, _)| name);
     format!("{}-k3sv1.30.11+k3s1", named.trim_start_matches("kairos:"))
@@ -81,6 +84,7 @@ impl Past<'_> {
         let ends = [
             Kind::FullNodes,
             Kind::KubeletsStop,
+            Kind::MembersLeave,
             Kind::StoreBack,
             Kind::NodesRemade,
             Kind::MadeAgain,
@@ -120,6 +124,35 @@ impl Past<'_> {
         }
         if nodes.is_empty() {
             self.broken(format!("{} is Verified=True over no node", change.key.name));
+        }
+        for (name, entry) in &nodes {
+            self.runs_it_still(&change.key.name, name, entry);
+        }
+    }
+
+    /// An upgrade says that all is verified: no node that it has upgraded says that it runs something else.
+    fn runs_it_still(&mut self, upgrade: &str, name: &str, entry: &Value) {
+        let booted = entry["verified"] == true && entry["rebootStatus"] == "completed";
+        let said = self.odd.releases.get(name).filter(|(_, since)| self.at > *since + SEEN);
+        let Some((release, _)) = said.filter(|_| booted && self.scenario.is_calm() && !self.is_bad(name))
+        else {
+            return;
+        };
+        if entry["target"].as_str().is_some_and(|target| target != release) {
+            self.broken(format!("{upgrade} is Verified=True, and {name} says that it runs {release}"));
+        }
+    }
+
+    /// A node says what it runs, in its present boot or not any more.
+    pub(super) fn says_release(&mut self, name: &str, node: &Value) {
+        let text = |path: &str| text(node, path).to_owned();
+        let boot = text("/status/nodeInfo/bootID");
+        let of = text("/metadata/annotations/operator.kairos.io~1facts-of");
+        let release = text("/metadata/annotations/operator.kairos.io~1release");
+        if boot.is_empty() || !of.starts_with(&boot) {
+            self.odd.releases.remove(name);
+        } else if self.odd.releases.get(name).is_none_or(|(known, _)| *known != release) {
+            self.odd.releases.insert(name.to_owned(), (release, self.at));
         }
     }
 
@@ -174,11 +207,11 @@ impl Past<'_> {
         let disturbs = [
             Kind::FullNodes,
             Kind::KubeletsStop,
+            Kind::MembersLeave,
             Kind::StoreBack,
             Kind::MadeAgain,
             Kind::Stripped,
             Kind::Refusals,
-            Kind::Rollbacks,
             Kind::WatchesStall,
             Kind::Lingering,
         ];

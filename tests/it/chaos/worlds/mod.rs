@@ -66,6 +66,8 @@ pub enum Kind {
     StoreBack,
     /// Members of etcd that have no other role, and take part again only some time after their boot.
     EtcdMembers,
+    /// Members of the control plane that go away while the Job of another one runs, and take minutes.
+    MembersLeave,
     /// Kubelets that stop for a while, and leave their containers running; some Nodes are deleted meanwhile.
     KubeletsStop,
     /// People who uncordon nodes that are in hand.
@@ -108,7 +110,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -144,6 +146,7 @@ impl Kind {
         Self::Continuous,
         Self::LoadBalancers,
         Self::Lingering,
+        Self::MembersLeave,
     ];
 
     pub fn name(self) -> String {
@@ -238,6 +241,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::NodesRemade
             | Kind::StoreBack
             | Kind::KubeletsStop
+            | Kind::MembersLeave
             | Kind::Uncordoned
             | Kind::Rollbacks
             | Kind::Refusals
@@ -262,6 +266,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Sandboxes => nodes::lose_sandboxes(world),
             Kind::NodesRemade => nodes::delete_the_absent(world),
             Kind::KubeletsStop => nodes::stop_kubelets(world),
+            Kind::MembersLeave => nodes::leave(world),
             Kind::Strangers => {
                 strangers::forge(world);
                 strangers::unlabel(world);

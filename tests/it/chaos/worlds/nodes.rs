@@ -1,13 +1,19 @@
 //! Nodes, their clocks and their kubelets.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Node as NodeObject, jiff::SignedDuration};
-use kairos_operator::{api::names, plan::model::lifecycle::Lifecycle};
-use kairos_sim::{Cluster, Tells};
+use kairos_operator::{
+    api::{
+        names,
+        nodeop::{NodeOp, Step},
+    },
+    plan::model::lifecycle::Lifecycle,
+};
+use kairos_sim::{Cluster, Fate, Tells};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -292,6 +298,43 @@ pub fn delete_the_absent(world: &Arc<World>) {
                 world.note(|| format!("a cloud controller deletes {name}, which is away"));
                 // It may be gone already.
                 let _ = nodes.delete(name, &DeleteParams::default()).await;
+            }
+        }
+    });
+}
+
+/// While the Job of one member of the control plane runs, another one goes away, for minutes.
+pub fn leave(world: &Arc<World>) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let ops: Api<NodeOp> = Api::default_namespaced(world.client.clone());
+        let mut seen = BTreeSet::new();
+        loop {
+            sleep(Duration::from_secs(2)).await;
+            let ops = ops.list(&ListParams::default()).await.map(|all| all.items).unwrap_or_default();
+            let entries = ops.iter().flat_map(|op| {
+                let nodes = op.status.iter().flat_map(|status| &status.node_statuses);
+                nodes.map(|(name, entry)| (op.uid().unwrap_or_default(), name.clone(), entry.step))
+            });
+            let runs = entries.filter(|(_, name, step)| {
+                *step == Some(Step::Job) && world.nodes.get(name).is_some_and(|node| node.is_control_plane())
+            });
+            for (op, name, _) in runs.collect::<Vec<_>>() {
+                if seen.insert((op, name.clone())) && world.chance(70) {
+                    let (world, busy) = (world.clone(), world.busy());
+                    tokio::spawn(async move {
+                        sleep(world.time(0, 60_000)).await;
+                        let others = world.nodes.iter().filter(|(other, node)| {
+                            **other != name && node.is_control_plane() && node.boot().up
+                        });
+                        if let Some((other, node)) = others.last() {
+                            world.note(|| format!("{other} goes away while the Job of {name} runs"));
+                            node.set_fate(Fate::Late(world.time(60_000, 400_000)));
+                            node.reboot();
+                        }
+                        drop(busy);
+                    });
+                }
             }
         }
     });

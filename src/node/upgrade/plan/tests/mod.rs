@@ -160,7 +160,8 @@ fn an_older_release_is_refused_unless_it_is_wanted() {
         (order(true, false), Some("v3.5.0"), Some("of-ours"), false),
         (order(true, false), Some("v3.5.0"), None, false),
         (order(true, false), None, Some("v3.4.2"), false),
-        (order(false, true), Some("v3.5.0"), Some("v3.4.2"), false),
+        (order(false, true), Some("v3.5.0"), Some("v3.4.2"), true),
+        (UpgradeOrder { force: true, ..order(false, true) }, Some("v3.5.0"), Some("v3.4.2"), false),
         (force, Some("v3.5.0"), Some("v3.4.2"), false),
     ] {
         let found = found("b1", "active", host, image);
