@@ -58,6 +58,8 @@ struct Traffic {
 struct Line {
     server: InProcess,
     traffic: Arc<Traffic>,
+    /// From when the time is counted with which each write is printed, if it is.
+    told_since: Option<Instant>,
 }
 
 impl Service<Request<Sent>> for Line {
@@ -71,7 +73,12 @@ impl Service<Request<Sent>> for Line {
 
     fn call(&mut self, request: Request<Sent>) -> Self::Future {
         let (mut server, traffic) = (self.server.clone(), self.traffic.clone());
+        let told_since = self.told_since;
         Box::pin(meter::metered(async move {
+            let request = match told_since {
+                Some(since) => told(request, since).await,
+                None => request,
+            };
             let counts = request.uri().path().contains("/nodeop");
             if counts {
                 let size = request.body().size_hint().exact().unwrap_or_default();
@@ -83,6 +90,18 @@ impl Service<Request<Sent>> for Line {
             Ok(response.map(|body| Counted { body, traffic: counts.then_some(traffic) }))
         }))
     }
+}
+
+/// Prints a write, with what it sends.
+async fn told(request: Request<Sent>, since: Instant) -> Request<Sent> {
+    if request.method() == "GET" {
+        return request;
+    }
+    let (head, body) = request.into_parts();
+    let body = body.collect_bytes().await.expect("a body that is there already");
+    let at = since.elapsed().as_secs_f64();
+    println!("{at:>9.3} {} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
+    Request::from_parts(head, Sent::from(body))
 }
 
 /// An answer, or what a watch tells.
@@ -157,7 +176,8 @@ async fn play(size: Size) -> Figures {
     let (cluster, world) = run::cluster(1, &scenario).await;
     say_facts(&world, cluster.list("nodes")).await;
     let traffic = Arc::new(Traffic::default());
-    let line = Line { server: cluster.service(&world.operator_token), traffic: traffic.clone() };
+    let told_since = env::var_os("KAIROS_BENCH_LOG").map(|_| Instant::now());
+    let line = Line { server: cluster.service(&world.operator_token), traffic: traffic.clone(), told_since };
     let client = kube::Client::new(line.clone(), "default");
     let args = operator::args(Mode::Alone, &world.worlds);
     let clock = Clock::set_to(time_off_by(0));
@@ -274,8 +294,8 @@ fn print(figures: &Figures) {
     }
 }
 
-/// `KAIROS_BENCH`: sizes, each as nodes/concurrency/nodes to be done. `KAIROS_BENCH_WRITES`: also what is
-/// written.
+/// `KAIROS_BENCH`: sizes, each as nodes/concurrency/nodes to be done. `KAIROS_BENCH_WRITES`: also how much is
+/// written of what. `KAIROS_BENCH_LOG`: each write, when it was sent and what it says.
 #[test]
 #[ignore = "a benchmark: scripts/bench runs it"]
 fn what_a_rollout_costs() {
