@@ -34,9 +34,12 @@ pub mod release;
 pub mod rollout;
 mod upgrades;
 
+use std::{collections::BTreeMap, mem};
+
 use model::{
-    action::Plan,
+    action::{Action, Plan},
     effects::{Effects, Planned},
+    failing,
     snapshot::Snapshot,
 };
 
@@ -51,9 +54,33 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     // No status is written that could take one, so nobody would ever read it.
     debug_assert!([&upgrades, &released, &told, &facts].iter().all(|effects| effects.notices.is_empty()));
     let effects = Effects::all([upgrades, rolled, released, told, facts]);
+    let effects = Effects { actions: join_node_patches(snapshot, effects.actions), ..effects };
     let mut plan = Plan::new(effects, waiting);
     carry_over(snapshot, &mut plan);
     plan
+}
+
+/// What is changed of a node by decisions that know nothing of each other is one patch: of two that are made
+/// from one version of it the server refuses the second. So it does where both change the same, and then the
+/// next plan sees what came of the first. Where changes of a node keep failing each goes by itself again: a
+/// policy that refuses labels must not keep a node cordoned.
+fn join_node_patches(snapshot: &Snapshot, actions: Vec<Action>) -> Vec<Action> {
+    let mut joined: Vec<Action> = Vec::with_capacity(actions.len());
+    let mut patches = BTreeMap::new();
+    for mut action in actions {
+        let apart = failing::of(snapshot, &action).is_some();
+        if let Action::PatchNode { name, change, .. } = &mut action
+            && !apart
+        {
+            let at = *patches.entry(name.clone()).or_insert(joined.len());
+            if let Some(Action::PatchNode { change: first, .. }) = joined.get_mut(at) {
+                let Some(rest) = first.join(mem::take(change)) else { continue };
+                *change = rest;
+            }
+        }
+        joined.push(action);
+    }
+    joined
 }
 
 /// A decision that needs two answers may ask for the second only once it has the first, which would be

@@ -5,7 +5,8 @@
 //! Ten nodes are read at a time; those that an upgrade waits for come first, are not counted, and do not have
 //! to be Ready yet. A pod that only its own kubelet can end must not keep the others waiting when that
 //! kubelet is gone: pods are counted on Ready nodes alone, and one whose node is away, or that takes too
-//! long, is deleted. A pod that failed stays, as the memory of when and how often, until its successor is
+//! long, is deleted. An upgrade that waits judges by what the pod says, which is written on the Node with its
+//! release. A pod that failed stays, as the memory of when and how often, until its successor is
 //! made.
 
 pub mod labels;
@@ -18,12 +19,12 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-pub use self::obstacle::obstacle;
 use self::{
     next::FactsStep,
     pod::{delete, make},
     slots::{Reader, Reading},
 };
+pub use self::{obstacle::obstacle, pod::said};
 use crate::plan::model::{
     effects::{Effects, Planned},
     snapshot::{NodeClass, NodeView, Snapshot},

@@ -2,7 +2,7 @@
 
 use crate::{
     api::names::{self, container},
-    contract::Facts,
+    contract::{Facts, boot_state},
     plan::model::{
         action::{Action, Target},
         effects::Effects,
@@ -33,6 +33,27 @@ pub fn is_current(pod: &PodView, node: &NodeView) -> bool {
 
 pub fn read(pod: &PodView) -> Option<Facts> {
     pod.container(container::FACTS)?.parsed_message()
+}
+
+/// What a node says of itself in the boot in which it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub release: Option<String>,
+    pub boot_state: String,
+}
+
+/// What the node says, on its Node, or where the pod that has read it is there still.
+pub fn said(snapshot: &Snapshot, node: &NodeView) -> Option<Said> {
+    let unknown = || boot_state::UNKNOWN.to_owned();
+    if node.says_its_facts() {
+        let release = node.annotations.get(names::RELEASE).cloned();
+        let boot_state = node.annotations.get(names::BOOT_STATE_OF).cloned();
+        return Some(Said { release, boot_state: boot_state.unwrap_or_else(unknown) });
+    }
+    let pods = snapshot.facts_pods.on_node(&node.name).filter(|pod| pod.role == Role::Facts);
+    let mut read = pods.filter(|pod| is_current(pod, node)).filter_map(|pod| read(pod));
+    let Facts { version, kairos, boot_state, .. } = read.find(|facts| facts.boot == node.boot_id)?;
+    Some(Said { release: version, boot_state: if kairos { boot_state } else { unknown() } })
 }
 
 /// Why the pod has not read what it should have, if it is over.

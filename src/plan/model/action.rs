@@ -21,13 +21,14 @@ use crate::{
         effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
-        kept_cordon::KeptCordon,
         lifecycle::Lifecycle,
         question::Question,
         snapshot::{JobView, NodeView, PodView},
         why::Why,
     },
 };
+
+pub use crate::plan::model::node_change::NodeChange;
 
 /// The result of planning: what to do, what to ask, and why everything else stands still.
 #[derive(Clone, Debug, Default)]
@@ -249,29 +250,6 @@ impl Target {
     /// Namespace and name.
     pub fn key(&self) -> Key {
         (self.namespace.clone(), self.name.clone())
-    }
-}
-
-/// A change of a node; `None` leaves a field as it is, `Some(None)` removes an annotation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeChange {
-    pub unschedulable: Option<bool>,
-    pub cordoned_by: Option<Option<OpRef>>,
-    pub claimed_by: Option<Option<OpRef>>,
-    /// The node failed and stays unschedulable; this stands in place of `cordoned_by`.
-    pub kept_cordon: Option<Box<KeptCordon>>,
-    /// Labels that say facts, or are about load balancers; `None` removes one.
-    pub labels: BTreeMap<String, Option<String>>,
-    /// Annotations that say facts, what the node is tried with, or are about autoscalers; `None` removes one.
-    pub annotations: BTreeMap<String, Option<String>>,
-    /// What is to be said about the node once it is changed.
-    pub notice: Option<Box<Notice>>,
-}
-
-impl NodeChange {
-    /// Whether it would change nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
     }
 }
 

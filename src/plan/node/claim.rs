@@ -13,7 +13,7 @@ use crate::plan::{
         cordon::{self, Take},
         enforce,
         failure::Failure,
-        job::start_job,
+        job::{record_of, start_job},
         state::{At, DrainRecord, Entry, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
@@ -120,7 +120,9 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
         true => Waiting::Waiter(Starting::Starts),
         false => Waiting::Drain { drain: Draining::Listing(None), waiter: None },
     };
-    ctx.move_to(Working { at: At::Drain(drain), ..ctx.work.clone() }, message)
+    // The Job's name stands in status from here on, so that the Job can be made as soon as the node is ready
+    // for it.
+    ctx.move_to(Working { at: At::Drain(drain), job: Some(record_of(ctx)), ..ctx.work.clone() }, message)
 }
 
 #[cfg(test)]
@@ -217,7 +219,8 @@ mod tests {
 
     /// n1 is to be taken out of load balancers when it is claimed; there are others.
     fn balanced(others: &[NodeView]) -> World {
-        let claim = json!({"phase": "Running", "step": "Claim", "nodeUid": "n1"});
+        let claim =
+            json!({"phase": "Running", "step": "Claim", "nodeUid": "n1", "lastUpdated": at(0).to_string()});
         let mut world = World::new(claim)
             .node(|node| (node.claimed_by, node.cordoned_by, node.unschedulable) = (None, None, false));
         world = world.op(|op| {

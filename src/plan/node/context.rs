@@ -159,6 +159,11 @@ impl NodeContext<'_> {
         Decision::Record(Box::new(Entry { state: State::Working(work.into()), ..self.entry.clone() }))
     }
 
+    /// What is said of the reboot from when the operation is next.
+    pub fn reboot_asked(&self) -> RebootStatus {
+        if self.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested }
+    }
+
     /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
     pub fn is_adopted(&self) -> bool {
         self.work.job.as_ref().is_some_and(|job| !self.op.is_job_name(&self.node.name, &job.name))

@@ -144,10 +144,10 @@ impl World {
     pub fn pass(&mut self, second: i64) -> Plan {
         self.snapshot.now = at(second);
         self.snapshot.answers.clear();
-        let mut sightings = (*self.snapshot.sightings).clone();
-        sightings.note(&self.snapshot);
-        self.snapshot.sightings = Arc::new(sightings);
         for _ in 0..4 {
+            let mut sightings = (*self.snapshot.sightings).clone();
+            sightings.note(&self.snapshot);
+            self.snapshot.sightings = Arc::new(sightings);
             let out = plan(&self.snapshot);
             let open: Vec<_> = out
                 .questions

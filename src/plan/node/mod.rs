@@ -85,9 +85,11 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
         (None, Some(missing)) => Failure::Tampered { missing }.into(),
         (None, None) => step(&ctx),
     };
-    // Whoever gives up does nothing else: what the step wanted done goes with its decision.
+    // Whoever gives up does nothing else: what the step wanted done goes with its decision. But the pods of
+    // which it tells are watched until it is recorded.
     if let Decision::GiveUp(given_up) = planned.value {
-        planned = give_up::begin(&ctx, given_up);
+        let watched_nodes = planned.effects.watched_nodes;
+        planned = give_up::begin(&ctx, given_up).with(Effects { watched_nodes, ..Effects::default() });
     }
     planned.map(|decision| match decision {
         Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry).record())),

@@ -1,4 +1,5 @@
-//! Before the Job: the node is drained while its reboot waiter starts. Nothing of the operation has begun.
+//! Before the Job: the node is drained while its reboot waiter starts, and then its Job is made, suspended.
+//! Nothing of the operation has begun.
 
 use crate::plan::{
     model::effects::{Effects, Planned},
@@ -7,7 +8,7 @@ use crate::plan::{
         drain::{self, Progress},
         enforce::claim_and_cordon,
         failure::Failure,
-        job::start_job,
+        job,
         state::DrainRecord,
         waiter::{self, Room, Waiter},
         waiting::{Draining, Starting, Waiting},
@@ -32,14 +33,18 @@ pub fn advance(ctx: &NodeContext<'_>, record: &DrainRecord) -> Planned<Decision>
     };
     let room = if matches!(progress, Progress::Done(_)) { Room::Made } else { Room::Awaited };
     if let Progress::Decided(refused @ Decision::GiveUp(_)) = progress {
-        return refused.into();
+        return refused.with(effects);
     }
-    let waiter = effects.absorb(waiter::ensure(ctx, &ctx.op.object_name(&ctx.node.name, "", 0), room));
+    let name = ctx.work.job.as_ref().map(|job| job.name.clone());
+    let name = name.unwrap_or_else(|| ctx.op.object_name(&ctx.node.name, "", 0));
+    let waiter = effects.absorb(waiter::ensure(ctx, &name, room));
     let next = match (progress, waiter) {
         (_, Waiter::Decided(next)) | (Progress::Decided(next), _) => next.into(),
         (Progress::Done(left), Waiter::Ready | Waiter::NotAsked) => {
-            let said = drain::say_left(ctx, &left).map(Effects::from).unwrap_or_default();
-            start_job(ctx).with(said)
+            let next = job::begin(ctx);
+            // Said once, with the status that says that the drain is over.
+            let is_over = matches!(next.value, Decision::Record(_));
+            next.with(drain::say_left(ctx, &left).filter(|_| is_over).map(Effects::from).unwrap_or_default())
         }
         (Progress::Done(_), Waiter::Starting(why)) => Waiting::Waiter(why).into(),
         (Progress::Going(drain), Waiter::Starting(waiter)) if waiter != Starting::Starts => {

@@ -1,6 +1,6 @@
 //! The reboot, proved: another boot id than the one in which the operation succeeded, and Ready in it.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::nodeop::RebootStatus,
@@ -21,11 +21,15 @@ use crate::{
             failure::{Failure, RebootTimeout},
             job, legacy,
             state::{At, NewBoot, Reboot, Verify, Working},
+            verify::{self, Proof},
             waiter::{self, Room, Waiter},
             waiting::Waiting,
         },
     },
 };
+
+/// How long the pod that reads what a node runs may take, before it is said that this is waited for.
+const READ_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// Advances a node in step `Reboot`.
 pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
@@ -164,6 +168,7 @@ pub fn arrival(ctx: &NodeContext<'_>, reboot: &Reboot) -> Arrival {
     let question = Question::Node(ctx.node.name.clone());
     match ctx.snapshot.answer(&question) {
         _ if other && reboot.seen.as_ref().is_some_and(|seen| seen.boot == *shown) => Arrival::Proved,
+        _ if other && ctx.snapshot.returned_since(ctx.node).is_some() => Arrival::Proved,
         None if other || completed => Arrival::Unconfirmed(question),
         Some(_) if other => Arrival::Proved,
         Some(_) | None => Arrival::No,
@@ -211,16 +216,27 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
     }
     let wait = ctx.op.intent.min_ready;
     match seen.and_then(|seen| seen.ready_since).map(|since| later(ctx.snapshot.begun_at(since), wait)) {
-        _ if wait.is_zero() => proved(ctx).into(),
-        Some(at) if now >= at => proved(ctx).into(),
+        _ if wait.is_zero() => proved(ctx),
+        Some(at) if now >= at => proved(ctx),
         Some(at) => Waiting::RebootedReadyUntil(at).with(Effects::wake_at(at)),
         None => sees(Some(now.into())),
     }
 }
 
-fn proved(ctx: &NodeContext<'_>) -> Decision {
+/// The reboot is proved. What an upgraded node runs is read within seconds, as a rule; then the proof of that
+/// is the next thing to be recorded.
+fn proved(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if !ctx.op.intent.upgrade {
-        return ctx.end(End::Rebooted, "Job and reboot completed successfully");
+        return ctx.end(End::Rebooted, "Job and reboot completed successfully").into();
+    }
+    let proof = verify::proof(ctx);
+    if let Some(proof @ Proof::Proved(_)) = proof {
+        return verify::conclude(ctx, proof).into();
+    }
+    let read_by = ctx.snapshot.returned_since(ctx.node).map(|since| later(since, READ_WITHIN));
+    if let Some(until) = read_by.filter(|until| proof.is_none() && ctx.snapshot.now < *until) {
+        let told = ctx.entry.message.clone().unwrap_or_else(|| Waiting::Reboot.to_string());
+        return Waiting::Returned { told }.with(Effects::wake_at(until));
     }
     let verify = Verify {
         boot: ctx.node.boot_id.clone(),
@@ -229,5 +245,141 @@ fn proved(ctx: &NodeContext<'_>) -> Decision {
     };
     let reboot = Some(RebootStatus::Completed);
     let work = Working { at: At::Verify(verify), reboot, ..ctx.work.clone() };
-    ctx.move_to(work, "the node rebooted, its release is being verified")
+    // What is about to be so is said with the step, and needs no write of its own.
+    ctx.move_to(work, Waiting::Facts { obstacle: None }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use crate::{
+        api::{
+            names,
+            nodeop::{Phase, Step},
+        },
+        contract::Facts,
+        plan::{
+            fixtures,
+            model::{
+                action::{Action, NodeChange, Plan},
+                identity::Identified,
+                question::Question,
+                snapshot::{
+                    ContainerState, ContainerView, Owner, PersistentFailure, PodPhase, PodView, Role,
+                },
+            },
+            node::fixtures::{World, at},
+        },
+    };
+
+    /// An upgraded node that has left boot b1, and is Ready in b2; nobody has recorded that.
+    fn returned() -> World {
+        let job = fixtures::job_name();
+        let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": job, "jobUid": "ju",
+            "rebootStatus": "pending", "boot": "b1", "target": "v2", "deadline": Time(at(1800)), "lastUpdated": Time(at(0)),
+            "message": "Job completed, the node reboots"});
+        let mut world = World::new(entry);
+        world = world.op(|op| op.spec.upgrade = serde_json::from_value(json!({"active": true})).unwrap());
+        world.pass(1);
+        world.node(|node| node.boot_id = "b2".into())
+    }
+
+    /// The pod that the plan makes has read this.
+    fn reads(world: &mut World, out: &Plan, release: &str) {
+        let made = out.actions.iter().find_map(|action| match action {
+            Action::CreateFactsPod { name, .. } => Some(name.clone()),
+            _ => None,
+        });
+        let facts = Facts {
+            boot: "b2".into(),
+            boot_state: "active".into(),
+            kairos: true,
+            version: Some(release.into()),
+            ..Facts::default()
+        };
+        let message = serde_json::to_string(&facts).unwrap();
+        let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message };
+        let pod = PodView {
+            name: made.expect("a pod that reads what the node runs"),
+            phase: PodPhase::Succeeded,
+            containers: vec![ContainerView::new(names::container::FACTS, ended)],
+            ..fixtures::pod(Role::Facts, "f", Owner::node("n1", "n1"), "n1")
+        };
+        world.snapshot.facts_pods.insert(("ns".into(), pod.name.clone()), Arc::new(pod));
+    }
+
+    fn writes(out: &Plan) -> Vec<&Action> {
+        let is_write =
+            |action: &&Action| matches!(action, Action::PatchStatus { .. } | Action::PatchNode { .. });
+        out.actions.iter().filter(is_write).collect()
+    }
+
+    fn patches(out: &Plan) -> Vec<NodeChange> {
+        let patches = out.actions.iter().filter_map(|action| match action {
+            Action::PatchNode { change, .. } => Some(change.clone()),
+            _ => None,
+        });
+        patches.collect()
+    }
+
+    /// Not the boot, its end, the release, and that the node is given back, each with a write of its own.
+    #[test]
+    fn what_a_node_runs_that_is_read_at_once_is_written_with_its_end_and_with_its_release() {
+        let mut world = returned();
+        let out = world.pass(60);
+        assert!(writes(&out).is_empty() && out.wake_at == Some(at(65)), "{:?}", out.actions);
+        reads(&mut world, &out, "v2");
+        let out = world.pass(62);
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.verified), (Phase::Completed, Some(true)), "{entry:?}");
+        assert!(matches!(writes(&out)[..], [Action::PatchStatus { .. }]), "{:?}", out.actions);
+        let out = world.pass(63);
+        let [change] = &patches(&out)[..] else { panic!("{:?}", out.actions) };
+        assert_eq!((&change.claimed_by, change.unschedulable), (&Some(None), Some(false)));
+        assert_eq!(change.labels[names::MANAGED].as_deref(), Some("true"));
+        assert_eq!(change.annotations[names::RELEASE].as_deref(), Some("v2"));
+        // Somebody's policy may refuse the labels, and no node stays cordoned for that.
+        let failure = PersistentFailure { since: at(63), message: "labels are refused".into() };
+        let of_node = Action::patch_node(&world.snapshot.nodes["n1"], NodeChange::default()).id();
+        world.snapshot.failures.insert(of_node, failure);
+        let [release, facts] = &patches(&world.pass(64))[..] else { panic!() };
+        assert_eq!((release.unschedulable, facts.unschedulable), (Some(false), None));
+        assert!(release.labels.is_empty() && !facts.labels.is_empty(), "{release:?}");
+    }
+
+    #[test]
+    fn what_is_not_read_at_once_or_proves_nothing_good_is_waited_for_in_a_step_of_its_own() {
+        let mut slow = returned();
+        slow.pass(60);
+        slow.pass(64);
+        assert_eq!(slow.entry().step, Some(Step::Reboot));
+        slow.pass(65);
+        assert_eq!(slow.entry().step, Some(Step::Verify));
+        let mut wrong = returned();
+        let out = wrong.pass(60);
+        reads(&mut wrong, &out, "v1");
+        wrong.pass(61);
+        assert_eq!(wrong.entry().step, Some(Step::Verify));
+        wrong.pass(62);
+        assert_eq!(wrong.entry().phase, Phase::Failed);
+    }
+
+    /// An old view may show the boot before the one that is to be left: this is read live, once.
+    #[test]
+    fn that_it_is_back_is_read_once_and_again_in_another_boot() {
+        let mut world = returned();
+        let asks = |world: &World| {
+            let plan = crate::plan::plan(&world.snapshot);
+            plan.questions.contains(&Question::Node("n1".into()))
+        };
+        assert!(asks(&world));
+        world.pass(60);
+        world.snapshot.answers.clear();
+        assert!(!asks(&world), "it is known");
+        assert!(asks(&world.node(|node| node.boot_id = "b3".into())));
+    }
 }

@@ -17,9 +17,9 @@ pub enum Stage {
     Preflight,
     /// The node is recorded as taken, and is being claimed and cordoned.
     Claim,
-    /// The node is drained, and its reboot waiter starts.
+    /// The node is drained, and its reboot waiter starts; then its Job is made, suspended.
     Drain,
-    /// The Job is made, resumed, and runs.
+    /// The Job is resumed, and runs.
     Job,
     /// The Job has succeeded, and the node is awaited in another boot.
     Reboot,
@@ -76,8 +76,10 @@ impl Stage {
             Self::Pending => "a target that nothing was done for yet, or whose preflight has passed",
             Self::Preflight => "its preflight pod looks at the node, which is neither claimed nor cordoned",
             Self::Claim => "taken: the node is being claimed and cordoned",
-            Self::Drain => "the node is being drained, while its reboot waiter starts",
-            Self::Job => "the Job is made suspended, resumed once its UID is recorded, and runs",
+            Self::Drain => {
+                "the node is being drained, while its reboot waiter starts; then the Job is made, suspended"
+            }
+            Self::Job => "the Job is resumed once its UID is recorded, and runs",
             Self::Reboot => "the Job has succeeded, and the node is awaited in another boot",
             Self::Verify => {
                 "the node has rebooted, and what it runs is compared with what the upgrade brought"
@@ -130,7 +132,7 @@ pub const TRANSITIONS: &[Transition] = &[
     (Stage::Claim, Stage::Drain, "claimed, and a drain or a reboot is asked for"),
     (Stage::Claim, Stage::Job, "claimed, and neither is asked for"),
     (Stage::Claim, Stage::Failed, "the NodeOp was deleted, or the node was"),
-    (Stage::Drain, Stage::Job, "drained, and the reboot waiter is ready"),
+    (Stage::Drain, Stage::Job, "drained, the reboot waiter is ready, and the Job is made"),
     (Stage::Drain, Stage::GivenUp, "the drain or the reboot waiter takes too long or is refused"),
     (
         Stage::Drain,
@@ -148,7 +150,11 @@ pub const TRANSITIONS: &[Transition] = &[
          node was deleted, or another machine has its name",
     ),
     (Stage::Reboot, Stage::Verify, "another boot is proved, and this was an upgrade"),
-    (Stage::Reboot, Stage::Completed, "another boot is proved, or none is due after all"),
+    (
+        Stage::Reboot,
+        Stage::Completed,
+        "another boot is proved, and for an upgrade what it runs, or none is due after all",
+    ),
     (
         Stage::Reboot,
         Stage::GivenUp,

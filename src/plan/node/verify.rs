@@ -8,7 +8,6 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::names,
     contract::boot_state,
     plan::{
         facts,
@@ -95,13 +94,15 @@ pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     verify_boot(ctx, verify).with(Effects::act(released))
 }
 
+/// What the node proves by what it says of itself in its present boot, if it has said that.
+pub fn proof(ctx: &NodeContext<'_>) -> Option<Proof> {
+    let said = facts::said(ctx.snapshot, ctx.node)?;
+    Some(judge(&ctx.work.found, said.release.as_deref(), &said.boot_state))
+}
+
 fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     let node = ctx.node;
-    let proof = (verify.boot == node.boot_id && node.says_its_facts()).then(|| {
-        let release = node.annotations.get(names::RELEASE).map(String::as_str);
-        let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
-        judge(&ctx.work.found, release, state)
-    });
+    let proof = proof(ctx).filter(|_| verify.boot == node.boot_id);
     if let Some(proof) = proof.clone().filter(|proof| node.ready || matches!(proof, Proof::Refuted(..))) {
         return conclude(ctx, proof).into();
     }
@@ -173,7 +174,8 @@ fn unread(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
     conclude(ctx, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{told}")))
 }
 
-fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
+/// The end of a node whose reboot is proved.
+pub fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
     let (end, message) = match proof {
         Proof::Proved(message) => {
             (End::RebootedAndProved, format!("Job and reboot completed successfully: {message}"))

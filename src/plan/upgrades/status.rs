@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 
 use crate::{
     api::{
         names::reason,
-        node_statuses::Change,
-        nodeop::NodeStatus,
+        node_statuses::{Change, NodeStatuses},
+        nodeop::{NodeStatus, Phase},
         upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
@@ -19,8 +22,15 @@ use crate::{
     },
 };
 
-/// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
-const DETAILS_EVERY: Pace = Pace(SignedDuration::from_secs(5));
+/// How long the numbers of nodes may lag behind those of the NodeOp, which shows them at once, if nothing else is
+/// written meanwhile: a node that is done and the next one that is taken instead take one write.
+const COUNTS_WITHIN: Pace = Pace(SignedDuration::from_secs(2));
+/// How long anything else may lag that is said of the whole, above all the sentence that says what it waits for.
+const WHOLE_WITHIN: Pace = Pace(SignedDuration::from_secs(5));
+/// How long the step and the message of a node that is worked on may lag.
+const STEPS_WITHIN: Pace = Pace(SignedDuration::from_secs(30));
+/// How long it may lag what nodes say that wait, or are looked at ahead of their turn.
+const WAITING_WITHIN: Pace = Pace(SignedDuration::from_secs(120));
 
 /// The status as it is, for the spec as it is.
 pub fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
@@ -58,16 +68,16 @@ pub fn write_finished(
     write(snapshot, upgrade, status)
 }
 
-/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few
-/// seconds.
+/// Writes the status if it differs: at once if what is shown of the whole changed or a node failed, else after
+/// a while.
 pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
     let old = upgrade.status.as_ref();
     if old == Some(&status) {
         return Effects::default();
     }
-    let urgent = old.is_none_or(|old| shown(old) != shown(&status) || differ_in_phases(old, &status));
-    let last = old.and_then(|old| old.last_updated.as_ref());
-    if let Some(at) = DETAILS_EVERY.waits(last, snapshot.now).filter(|_| !urgent) {
+    if let Some(old) = old.filter(|old| shown(old) == shown(&status))
+        && let Some(at) = due(old, &status, snapshot.now)
+    {
         return Effects::wake_at(at);
     }
     let was_over =
@@ -86,8 +96,39 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
     Action::PatchUpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices }.into()
 }
 
-/// What is shown at once, as the phases of the nodes are: the upgrade's own phase, what the conditions say
-/// besides their messages, and of which run and spec all of that is said.
+/// When a status is written of which nothing is shown at once, if that is still to come: after the last write,
+/// and after the first of the nodes came to where it is to be shown. What follows in the time that it waits
+/// takes no write of its own.
+fn due(old: &NodeOpUpgradeStatus, new: &NodeOpUpgradeStatus, now: Timestamp) -> Option<Timestamp> {
+    let is_counted = |change: &Change<'_>| counted(change.old) != counted(change.new);
+    let is_working = |change: &Change<'_>| counted(change.new) != Some(Phase::Pending);
+    let changes = || new.node_statuses.changes(&old.node_statuses);
+    let (counts, works) = (old.counts != new.counts, changes().any(|change| is_working(&change)));
+    let pace = match (counts, without_nodes(old) != without_nodes(new), works) {
+        (true, _, _) => COUNTS_WITHIN,
+        (false, true, _) => WHOLE_WITHIN,
+        (false, false, true) => STEPS_WITHIN,
+        (false, false, false) => WAITING_WITHIN,
+    };
+    let shown = changes().filter(|change| if counts { is_counted(change) } else { is_working(change) });
+    let since = shown.filter_map(|change| change.new?.last_updated.as_ref()).min();
+    pace.waits(since.max(old.last_updated.as_ref()), now)
+}
+
+fn without_nodes(status: &NodeOpUpgradeStatus) -> NodeOpUpgradeStatus {
+    NodeOpUpgradeStatus { node_statuses: NodeStatuses::default(), ..status.clone() }
+}
+
+/// As what a node is counted: one that is looked at ahead of its turn waits.
+fn counted(entry: Option<&NodeStatus>) -> Option<Phase> {
+    match entry?.phase {
+        Phase::Preflight => Some(Phase::Pending),
+        phase => Some(phase),
+    }
+}
+
+/// What is shown at once: the upgrade's own phase, how many nodes failed, what the conditions say besides their
+/// messages, and of which run and spec all of that is said.
 #[derive(PartialEq)]
 struct Shown<'a> {
     phase: Option<UpgradePhase>,
@@ -95,6 +136,7 @@ struct Shown<'a> {
     node_op: [Option<&'a String>; 2],
     run: Option<&'a String>,
     history: &'a [EarlierRun],
+    failed: Option<i32>,
     /// Type, status and reason.
     conditions: Vec<[&'a str; 3]>,
 }
@@ -108,15 +150,9 @@ fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
         node_op: [status.node_op_name.as_ref(), status.node_op_uid.as_ref()],
         run: status.run.as_ref(),
         history: &status.history,
+        failed: status.counts.as_ref().map(|counts| counts.failed),
         conditions: conditions.collect(),
     }
-}
-
-/// Whether a node is in another phase, or is there in one of the two alone.
-fn differ_in_phases(old: &NodeOpUpgradeStatus, new: &NodeOpUpgradeStatus) -> bool {
-    let phase = |entry: Option<&NodeStatus>| entry.map(|entry| entry.phase);
-    let mut changes = new.node_statuses.changes(&old.node_statuses);
-    changes.any(|Change { old, new, .. }| phase(old) != phase(new))
 }
 
 /// Sets the conditions of an upgrade that has no NodeOp to copy them from.

@@ -157,10 +157,13 @@ fn the_slot_of_a_node_that_was_away_is_free_once_it_has_been_ready_for_a_while()
         cluster.until_stable();
         for is_back in [false, false, true] {
             cluster.node("n1", |node| node.ready = true);
-            let until = cluster.later(waits);
+            let (since, until) = (cluster.s.now, cluster.later(waits));
+            cluster.until_stable();
+            // It is said within seconds.
+            cluster.wait(10);
             let out = cluster.until_stable();
             assert_eq!(out.wake_at, Some(until), "{min_ready}");
-            let why = format!("waiting: node n1 is Ready since {:.0} only; ", cluster.s.now);
+            let why = format!("waiting: node n1 is Ready since {since:.0} only; ");
             assert_eq!(cluster.says("op", "n2")[..41], why[..41], "{}", cluster.says("op", "n2"));
             cluster.s.now = until - SignedDuration::from_secs(1);
             cluster.until_stable();

@@ -272,7 +272,7 @@ fn a_drain_is_not_over_in_an_old_view_and_says_so() {
     lives(&mut world, vec![web("db")]);
     world.snapshot.unlisted = [("n1".to_owned(), why.to_owned())].into();
     assert_eq!(evicted(&world.pass(1)), ["db"], "it is asked for all the same");
-    world.pass(2);
+    world.pass(4);
     assert!(
         told(&world).contains(&format!("db; the node's pods cannot be listed: {why}")),
         "{}",

@@ -37,7 +37,13 @@ pub fn make(ctx: &NodeContext<'_>, name: String, step: &JobStep) -> Planned<Deci
     if let Some(next) = effects.absorb(kept_failing(ctx, &make)) {
         return next.into();
     }
-    Waiting::JobMade.with(effects).with(make)
+    // It is there in a moment, and what was told of the preparations stands until then.
+    let told = ctx.entry.message.clone().filter(|_| matches!(ctx.work.at, At::Drain(_)));
+    let why = match told.filter(|_| failing::of(ctx.snapshot, &make).is_none()) {
+        Some(told) => Waiting::AsTold(told),
+        None => Waiting::JobMade,
+    };
+    why.with(effects).with(make)
 }
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
@@ -86,14 +92,17 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if let JobState::Failed(_) = job.state {
         return remake::make_room(ctx, job);
     }
-    let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
-    let mut at = ctx.work.at.clone();
-    if let At::Job(step) = &mut at {
-        step.let_go_in = Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty());
+    let record = Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) });
+    let boot = Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty());
+    if let At::Job(step) = ctx.work.at.clone() {
+        let at = At::Job(JobStep { let_go_in: boot, ..step });
+        let state = State::Working(Box::new(Working { at, job: record, ..ctx.work.clone() }));
+        let message = Some(Waiting::JobRuns.to_string());
+        return Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into();
     }
-    let state = State::Working(Box::new(Working { at, job: Some(record), ..ctx.work.clone() }));
-    let message = Some(Waiting::JobRuns.to_string());
-    Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
+    let at = At::Job(JobStep { let_go_in: boot, ..JobStep::default() });
+    let work = Working { at, job: record, reboot: Some(ctx.reboot_asked()), ..ctx.work.clone() };
+    ctx.move_to(work, Waiting::JobRuns).into()
 }
 
 /// Somebody else's Job has the name, and nothing else: the next name is ours, and so is the waiter that

@@ -16,18 +16,15 @@ mod tests;
 mod unrecorded;
 
 pub use self::{outcome::late_sentinel, unrecorded::explained};
-use crate::{
-    api::nodeop::RebootStatus,
-    plan::{
-        model::{
-            effects::Planned,
-            question::{Answer, Question},
-        },
-        node::{
-            context::{Decision, NodeContext},
-            state::{At, JobRecord, JobStep, Working},
-            waiting::Waiting,
-        },
+use crate::plan::{
+    model::{
+        effects::Planned,
+        question::{Answer, Question},
+    },
+    node::{
+        context::{Decision, NodeContext},
+        state::{At, JobRecord, JobStep, Working},
+        waiting::Waiting,
     },
 };
 
@@ -63,19 +60,21 @@ pub fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
     ctx.snapshot.answer(&question).is_none().then_some(question)
 }
 
+/// The operation is next, on a node that was prepared for it. Its Job is made at once if its name stands in
+/// status, as it does since the preparations began; they are over with the write that records the Job's UID.
+pub fn begin(ctx: &NodeContext<'_>) -> Planned<Decision> {
+    if ctx.work.job.is_some() { advance(ctx, &JobStep::default()) } else { start_job(ctx).into() }
+}
+
 /// The operation is next: its Job's name is recorded before the Job is made.
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
-    let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
-    let work = Working {
-        at: At::Job(JobStep::default()),
-        job: Some(record_of(ctx)),
-        reboot: Some(reboot),
-        ..ctx.work.clone()
-    };
+    let at = At::Job(JobStep::default());
+    let reboot = Some(ctx.reboot_asked());
+    let work = Working { at, job: Some(record_of(ctx)), reboot, ..ctx.work.clone() };
     ctx.move_to(work, Waiting::JobMade)
 }
 
 /// A Job that is not made yet.
-fn record_of(ctx: &NodeContext<'_>) -> JobRecord {
+pub fn record_of(ctx: &NodeContext<'_>) -> JobRecord {
     JobRecord { name: ctx.op.object_name(&ctx.node.name, "", 0), uid: None }
 }

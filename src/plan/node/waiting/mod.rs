@@ -149,6 +149,10 @@ pub enum Waiting {
     BootUnconfirmed,
     RebootedNotReady,
     RebootedReadyUntil(Timestamp),
+    /// It is back, and what it runs is about to be read: what was told stands until then.
+    Returned {
+        told: String,
+    },
     Facts {
         obstacle: Option<String>,
     },
@@ -208,7 +212,7 @@ impl Waiting {
             | Self::BootUnconfirmed
             | Self::RebootedNotReady
             | Self::RebootedReadyUntil(_) => WaitReason::Reboot,
-            Self::Facts { .. } => WaitReason::Verify,
+            Self::Returned { .. } | Self::Facts { .. } => WaitReason::Verify,
         }
     }
 }
@@ -260,7 +264,7 @@ impl fmt::Display for Waiting {
             Self::Waiter(why) => return write!(f, "waiting for the reboot waiter: {why}"),
             Self::JobMade => "making the Job",
             Self::Unheard(why) => return write!(f, "{why}; the node is not Ready"),
-            Self::AsTold(message) => message,
+            Self::AsTold(told) | Self::Returned { told } => told,
             Self::OldJobDeleted => "an older Job of the same name is being deleted",
             Self::JobUnconfirmed { name } => return write!(f, "checking whether Job {name} still exists"),
             Self::SuccessUnconfirmed => "checking whether the operation's success is recorded",

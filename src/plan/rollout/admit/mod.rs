@@ -233,17 +233,18 @@ impl Admitter<'_, '_> {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
         }
-        let blocked = self.blocked(view);
-        if !matches!(blocked, Some(Blocked::Node(_))) {
-            self.preflights_left = self.preflights_left.saturating_sub(1);
-        }
-        match blocked {
+        // One that is taken here is not ahead of its turn any more, and the next preflight begins in the write
+        // that takes it.
+        let ahead = self.preflights_left.saturating_sub(1);
+        match self.blocked(view) {
             Some(Blocked::Node(why)) => return Some(why),
             Some(Blocked::AllAfter(why)) => {
+                self.preflights_left = ahead;
                 self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
                 return Some(why);
             }
             Some(Blocked::AllAlike(why)) => {
+                self.preflights_left = ahead;
                 self.queue = Some(why.clone());
                 return Some(why);
             }

@@ -29,12 +29,45 @@ fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
         (effects.actions.len(), effects.wake_at)
     };
     assert_eq!(written(990), (1, None));
-    assert_eq!(
-        written(1_000),
-        (0, Timestamp::from_second(1_001).ok()),
-        "it says something every second at most"
-    );
+    assert_eq!(written(1_000).0, 0, "what was written just now is not written again");
     assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
+}
+
+/// Whoever looks on sees within seconds why a node waits, and a step that takes hours is not written down each
+/// second.
+#[test]
+fn messages_are_written_the_less_often_the_longer_a_node_stands_in_its_step() {
+    let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+    let says = |message: String, last: i64| {
+        let node = |message: &str| NodeStatus {
+            phase: Phase::Running,
+            message: Some(message.into()),
+            last_updated: Some(Time(at(0))),
+            ..NodeStatus::default()
+        };
+        NodeOpStatus {
+            phase: Some(Phase::Running),
+            node_statuses: [("n1".to_owned(), node(&message))].into_iter().collect(),
+            last_updated: Some(Time(at(last))),
+            ..NodeOpStatus::default()
+        }
+    };
+    // Something else is to be said each second, from the step's beginning on.
+    let (mut last, mut written) = (0, Vec::new());
+    for second in 1..60 {
+        let op = Arc::new(NodeOp {
+            status: Some(says(format!("{last}"), last)),
+            ..NodeOp::new("op", Default::default())
+        });
+        let snapshot = Snapshot { now: at(second), ..Snapshot::default() };
+        let effects = write(&snapshot, &op, says(format!("{second}"), last), Effects::default());
+        assert_eq!(effects.actions.is_empty(), effects.wake_at.is_some_and(|wake| wake > at(second)));
+        if !effects.actions.is_empty() {
+            last = second;
+            written.push(second);
+        }
+    }
+    assert_eq!(written, [2, 4, 8, 16, 26, 36, 46, 56]);
 }
 
 /// Everything that stands about a node that is done.

@@ -24,12 +24,15 @@ use crate::{
     },
 };
 
-/// Between two writes that change nothing but messages.
-const MESSAGES_EVERY: Pace = Pace(SignedDuration::from_secs(1));
+/// Between two writes that change nothing but messages, at first …
+const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(2);
+/// … growing with the time for which a node stands in its step, up to this: whoever looks on sees why it
+/// waits within seconds, and a step that takes hours is not written down every second.
+const MAX_MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be
-/// said. A change of messages alone waits until a second after the last write, and until nothing is being
-/// asked: the plan that follows the answers is made at once, and says what came of them.
+/// said. A change of messages alone waits until some seconds after the last write (see [`pace`]), and until
+/// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
 pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, effects: Effects) -> Effects {
     let mut effects = effects;
     let now = snapshot.now;
@@ -38,14 +41,15 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     if old == Some(&status) {
         return effects;
     }
-    let urgent = old.is_none_or(|old| !differ_in_messages_alone(old, &status));
-    if !urgent && effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
-        return effects;
-    }
-    let last = old.and_then(|old| old.last_updated.as_ref());
-    if let Some(at) = MESSAGES_EVERY.waits(last, now).filter(|_| !urgent) {
-        effects.add(Effects::wake_at(at));
-        return effects;
+    let calm = old.filter(|old| differ_in_messages_alone(old, &status));
+    if let Some(old) = calm {
+        if effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
+            return effects;
+        }
+        if let Some(at) = pace(op, old, &status).waits(old.last_updated.as_ref(), now) {
+            effects.add(Effects::wake_at(at));
+            return effects;
+        }
     }
     status.last_updated = Some(Time(now));
     let mut notices = notices(old, &status);
@@ -66,6 +70,24 @@ fn differ_in_messages_alone(old: &NodeOpStatus, new: &NodeOpStatus) -> bool {
     let alike = |old: Option<&NodeStatus>, new: Option<&NodeStatus>| old.map(silent) == new.map(silent);
     bare(old) == bare(new)
         && new.node_statuses.changes(&old.node_statuses).all(|Change { old, new, .. }| alike(old, new))
+}
+
+/// How long after the last write messages are due: after as long as the node whose step is the youngest of
+/// those that say something else had been in it by then. So the first message of a step waits for nothing,
+/// and each further one for longer. A node that was never started waits since its NodeOp was made, and what it
+/// says first is said soon; what no node says seldom changes.
+fn pace(op: &NodeOp, old: &NodeOpStatus, new: &NodeOpStatus) -> Pace {
+    let made = op.metadata.creation_timestamp.as_ref();
+    let mut since = None;
+    for Change { name: _, old, new } in new.node_statuses.changes(&old.node_statuses) {
+        if old.is_none_or(|old| old.message.is_none()) {
+            return Pace(MESSAGES_EVERY);
+        }
+        since = since.max(new.and_then(|new| new.last_updated.as_ref()).or(made));
+    }
+    let stood =
+        old.last_updated.as_ref().zip(since).map(|(written, since)| written.0.duration_since(since.0));
+    Pace(stood.unwrap_or(MESSAGES_EVERY).clamp(MESSAGES_EVERY, MAX_MESSAGES_EVERY))
 }
 
 /// One Event per transition of the NodeOp and of each node.

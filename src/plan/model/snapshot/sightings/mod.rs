@@ -12,6 +12,7 @@ mod candidates;
 mod control_planes;
 mod gone;
 mod in_order;
+mod returned;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +30,7 @@ use self::{
     control_planes::ControlPlanes,
     gone::Gone,
     in_order::{InOrder, sorted},
+    returned::Returned,
 };
 pub use self::{
     arrivals::PodArrival, away::Absence, candidates::had_no_nodes, control_planes::RETURNS_WITHIN,
@@ -98,6 +100,7 @@ pub struct Sightings {
     away: Away,
     gone: Gone,
     control_planes: ControlPlanes,
+    returned: Returned,
     candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
     noted: [Arc<()>; 3],
@@ -143,6 +146,7 @@ impl Sightings {
         self.away.note(snapshot);
         self.gone.note(snapshot);
         self.control_planes.note(&snapshot.nodes, now);
+        self.returned.note(snapshot);
         self.candidates.note(snapshot);
     }
 

@@ -75,11 +75,11 @@ fn ran_out(state: fn(String) -> JobState, ready: bool) -> (World, PodView) {
 fn a_pod_on_a_node_that_is_away_may_have_succeeded_and_is_waited_for() {
     for state in [JobState::Failing as fn(String) -> JobState, JobState::Failed] {
         let (mut world, succeeded) = ran_out(state, false);
-        for second in [1, 1_800] {
+        for second in [2, 1_800] {
             let out = world.pass(second);
             let told = format!("the Job has failed, its pods are ending: {WHY}; the node is not Ready");
             assert_eq!(world.entry().message.as_deref(), Some(told.as_str()));
-            assert_eq!((world.entry().given_up, out.wake_at), (None, Some(at(1_801))));
+            assert_eq!((world.entry().given_up, out.wake_at), (None, Some(at(1_802))));
         }
         world.put(succeeded.clone());
         world.pass(1_800);
@@ -103,11 +103,11 @@ fn a_pod_on_a_node_that_is_away_may_have_succeeded_and_is_waited_for() {
 #[test]
 fn what_a_pod_recorded_is_taken_while_its_job_is_still_failing() {
     let (mut world, succeeded) = ran_out(JobState::Failing, true);
-    world.pass(1);
+    world.pass(2);
     let told = format!("the Job has failed, its pods are ending: {WHY}");
     assert_eq!(world.entry().message, Some(told));
     world.put(succeeded);
-    world.pass(2);
+    world.pass(3);
     assert_eq!(world.entry().step, Some(Step::Reboot), "{:?}", world.entry());
 }
 

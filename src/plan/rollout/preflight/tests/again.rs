@@ -32,9 +32,9 @@ fn a_check_that_fails_and_then_succeeds_has_succeeded() {
         check(&mut world, ContainerState::Running { since: at(0) }, None);
         assert_eq!(world.comes_to(3), (Phase::Preflight, Asking::Runs.to_string()));
         check(&mut world, failed.clone(), None);
-        assert_eq!(world.comes_to(5), (Phase::Preflight, AGAIN.into()));
+        assert_eq!(world.comes_to(13), (Phase::Preflight, AGAIN.into()));
         check(&mut world, waits("CrashLoopBackOff"), Some(&failed));
-        assert_eq!(world.comes_to(6), (Phase::Preflight, AGAIN.into()));
+        assert_eq!(world.comes_to(14), (Phase::Preflight, AGAIN.into()));
         check(&mut world, ContainerState::Running { since: at(0) }, Some(&failed));
         let (_, made) = world.plan(16);
         assert_eq!((world.message(), made.len()), (AGAIN.into(), 0), "it is the same pod");
