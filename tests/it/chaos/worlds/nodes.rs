@@ -324,10 +324,10 @@ pub fn leave(world: &Arc<World>) {
                     let (world, busy) = (world.clone(), world.busy());
                     tokio::spawn(async move {
                         sleep(world.time(0, 60_000)).await;
-                        let others = world.nodes.iter().filter(|(other, node)| {
+                        let mut others = world.nodes.iter().filter(|(other, node)| {
                             **other != name && node.is_control_plane() && node.boot().up
                         });
-                        if let Some((other, node)) = others.last() {
+                        if let Some((other, node)) = others.next_back() {
                             world.note(|| format!("{other} goes away while the Job of {name} runs"));
                             node.set_fate(Fate::Late(world.time(60_000, 400_000)));
                             node.reboot();
