@@ -19,7 +19,7 @@ use kube::{
     core::Status,
 };
 
-use super::Actor;
+use super::{Actor, Patience};
 use crate::{
     api::{
         error_text::{NotEvicted, not_evicted, refusal},
@@ -34,7 +34,7 @@ use crate::{
 
 /// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room
 /// for this.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const EVICTION: Patience = Patience { limit: Duration::from_secs(15), suspect: "" };
 
 /// What came of one try.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +90,7 @@ impl Actor {
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
-        match self.answer_to(request, TIMEOUT).await? {
+        match self.answer_to(request, EVICTION).await? {
             Ok(_) => Ok(Outcome::Evicted),
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),

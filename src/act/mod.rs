@@ -38,6 +38,25 @@ use crate::{
 /// may lead.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an answer is awaited.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    limit: Duration,
+    /// What may take so long, after the sentence that no answer came.
+    suspect: &'static str,
+}
+
+/// With what nobody but the API server has a say in.
+const SERVER: Patience = Patience { limit: REQUEST_TIMEOUT, suspect: "" };
+
+/// With what admission webhooks are asked about. The API server waits ten seconds for one that says nothing
+/// else; and with a client that goes away it drops the request, so that no try would ever get any further.
+const WEBHOOKS: Patience = Patience {
+    limit: Duration::from_secs(12),
+    suspect: "; an admission webhook may be what takes so long (kubectl get \
+              mutatingwebhookconfigurations,validatingwebhookconfigurations)",
+};
+
 /// A term of leadership: when it began, by the clock of this process.
 pub type Term = Timestamp;
 
@@ -79,15 +98,21 @@ impl Actor {
 
     /// One write: fenced, and with an end.
     async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-        Ok(self.answer_to(request, REQUEST_TIMEOUT).await??)
+        Ok(self.answer_to(request, SERVER).await??)
     }
 
-    /// The answer to one write, whatever it says; `patience` is cut short where another replica might lead
+    /// One write of an object that webhooks may look at.
+    async fn write_admitted<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+        Ok(self.answer_to(request, WEBHOOKS).await??)
+    }
+
+    /// The answer to one write, whatever it says; the patience is cut short where another replica might lead
     /// before its end.
-    async fn answer_to<T>(&self, request: impl Future<Output = T>, patience: Duration) -> anyhow::Result<T> {
-        let patience = patience.min(self.fence.check(self.term)?);
-        let answer = tokio::time::timeout(patience, request).await;
-        answer.with_context(|| format!("the API server did not answer within {} s", patience.as_secs()))
+    async fn answer_to<T>(&self, request: impl Future<Output = T>, patience: Patience) -> anyhow::Result<T> {
+        let limit = patience.limit.min(self.fence.check(self.term)?);
+        let answer = tokio::time::timeout(limit, request).await;
+        let suspect = patience.suspect;
+        answer.with_context(|| format!("the API server did not answer within {} s{suspect}", limit.as_secs()))
     }
 
     /// Says what was to be said once an action is carried out. It is written by and by, see

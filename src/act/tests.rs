@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
 use super::{Actor, Fence, REQUEST_TIMEOUT, Term};
-use crate::render::RenderConfig;
+use crate::{api::nodeop::NodeOp, plan::model::action::Action, render::RenderConfig};
 
 /// An API server that answers as a function does, with a code and an object, and after as long as it says.
 #[derive(Clone)]
@@ -121,5 +121,23 @@ async fn no_write_is_begun_in_doubt_or_lasts_until_another_replica_may_lead() {
         let from = Instant::now();
         assert!(actor.write(write()).await.is_err());
         assert_eq!(from.elapsed().as_secs(), lasts);
+    }
+}
+
+/// The API server gives a webhook that does not answer ten seconds, and drops the request if we go away.
+#[tokio::test(start_paused = true)]
+async fn what_webhooks_are_asked_about_has_the_time_that_they_have() {
+    let op: Arc<NodeOp> = Arc::new(
+        serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": ["true"]}}))
+        .unwrap(),
+    );
+    let make = Action::CreatePreflightPod { op, node: "n1".into(), name: "p".into() };
+    for (takes, made) in [(10, true), (14, false)] {
+        let client = Server::slowly(move |_| (Duration::from_secs(takes), 201, json!({"metadata": {}})));
+        let left = Arc::new(Left(Mutex::new(Some(Duration::from_secs(60)))));
+        let answer = actor(client, left).carry_out(&make).await;
+        assert_eq!(answer.is_ok(), made, "{answer:?}");
+        assert!(answer.is_ok() || format!("{answer:?}").contains("an admission webhook may"), "{answer:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! NodeOps away.
 
 use crate::plan::{
-    attempts,
+    attempts, image,
     model::{
         effects::{Effects, Planned},
         question::Question,
@@ -14,7 +14,7 @@ use crate::plan::{
         enforce,
         failure::Failure,
         job::{record_of, start_job},
-        state::{At, DrainRecord, Entry, Pending, State, Working},
+        state::{At, DrainRecord, Entry, Found, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
     },
@@ -105,8 +105,9 @@ fn after_claim(ctx: &NodeContext<'_>) -> Planned<Decision> {
 
 fn next_step(ctx: &NodeContext<'_>) -> Decision {
     let intent = &ctx.op.intent;
+    let found = found(ctx);
     if intent.drain.is_none() && !intent.reboot {
-        return start_job(ctx);
+        return start_job(ctx, found);
     }
     let (started, timeout) = (ctx.snapshot.now, intent.drain.as_ref().and_then(|drain| drain.timeout));
     let drain = DrainRecord {
@@ -122,7 +123,15 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
     };
     // The Job's name stands in status from here on, so that the Job can be made as soon as the node is ready
     // for it.
-    ctx.move_to(Working { at: At::Drain(drain), job: Some(record_of(ctx)), ..ctx.work.clone() }, message)
+    let work = Working { at: At::Drain(drain), job: Some(record_of(ctx)), found, ..ctx.work.clone() };
+    ctx.move_to(work, message)
+}
+
+/// What is known of the image: of an operation without a preflight, what the nodes before have run.
+fn found(ctx: &NodeContext<'_>) -> Found {
+    let found = ctx.work.found.clone();
+    let bound = || image::bound(&ctx.op.object, &ctx.node.arch).filter(|_| ctx.op.intent.preflight.is_none());
+    Found { image: found.image.or_else(bound), ..found }
 }
 
 #[cfg(test)]

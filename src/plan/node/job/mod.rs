@@ -23,7 +23,7 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
-        state::{At, JobRecord, JobStep, Working},
+        state::{At, Found, JobRecord, JobStep, Working},
         waiting::Waiting,
     },
 };
@@ -63,14 +63,19 @@ pub fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
 /// The operation is next, on a node that was prepared for it. Its Job is made at once if its name stands in
 /// status, as it does since the preparations began; they are over with the write that records the Job's UID.
 pub fn begin(ctx: &NodeContext<'_>) -> Planned<Decision> {
-    if ctx.work.job.is_some() { advance(ctx, &JobStep::default()) } else { start_job(ctx).into() }
+    if ctx.work.job.is_some() {
+        advance(ctx, &JobStep::default())
+    } else {
+        start_job(ctx, ctx.work.found.clone()).into()
+    }
 }
 
-/// The operation is next: its Job's name is recorded before the Job is made.
-pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
+/// The operation is next: its Job's name is recorded before the Job is made, and with it what is known of its
+/// image.
+pub fn start_job(ctx: &NodeContext<'_>, found: Found) -> Decision {
     let at = At::Job(JobStep::default());
     let reboot = Some(ctx.reboot_asked());
-    let work = Working { at, job: Some(record_of(ctx)), reboot, ..ctx.work.clone() };
+    let work = Working { at, job: Some(record_of(ctx)), reboot, found, ..ctx.work.clone() };
     ctx.move_to(work, Waiting::JobMade)
 }
 
