@@ -129,7 +129,7 @@ async fn no_write_is_begun_in_doubt_or_lasts_until_another_replica_may_lead() {
 async fn what_webhooks_are_asked_about_has_the_time_that_they_have() {
     let op: Arc<NodeOp> = Arc::new(
         serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": ["true"]}}))
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": ["true"], "preflight": {"command": ["true"]}}}))
         .unwrap(),
     );
     let make = Action::CreatePreflightPod { op, node: "n1".into(), name: "p".into() };
