@@ -27,7 +27,9 @@ use crate::{
 const COUNTS_WITHIN: Pace = Pace(SignedDuration::from_secs(2));
 /// How long anything else may lag that is said of the whole, above all the sentence that says what it waits for.
 const WHOLE_WITHIN: Pace = Pace(SignedDuration::from_secs(5));
-/// How long the step and the message of a node that is worked on may lag.
+/// Of no more nodes than this nothing lags longer: people watch each step of each node, and a write is small.
+const FEW_NODES: usize = 10;
+/// How long the step and the message of a node that is worked on may lag, if there are more.
 const STEPS_WITHIN: Pace = Pace(SignedDuration::from_secs(30));
 /// How long it may lag what nodes say that wait, or are looked at ahead of their turn.
 const WAITING_WITHIN: Pace = Pace(SignedDuration::from_secs(120));
@@ -107,6 +109,7 @@ fn due(old: &NodeOpUpgradeStatus, new: &NodeOpUpgradeStatus, now: Timestamp) -> 
     let pace = match (counts, without_nodes(old) != without_nodes(new), works) {
         (true, _, _) => COUNTS_WITHIN,
         (false, true, _) => WHOLE_WITHIN,
+        (false, false, _) if new.node_statuses.len() <= FEW_NODES => WHOLE_WITHIN,
         (false, false, true) => STEPS_WITHIN,
         (false, false, false) => WAITING_WITHIN,
     };
@@ -181,4 +184,35 @@ pub fn complete_conditions(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus
 fn set(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, standing: Standing) {
     let at = Moment { generation: status.observed_generation, now: snapshot.now };
     conditions::set(&mut status.conditions, standing, status.message.as_deref().unwrap_or_default(), at);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(1_000_000 + second).unwrap())
+    }
+
+    /// After how many seconds the upgrade shows that a node went on to step Job, one second after its last write.
+    fn shows_step_after(nodes: usize) -> i64 {
+        let of = |step: &str, since: i64| {
+            let mut entries: serde_json::Map<_, _> =
+                (1..nodes).map(|n| (format!("n{n}"), json!({"phase": "Pending"}))).collect();
+            let works = json!({"phase": "Running", "step": step, "lastUpdated": at(since)});
+            entries.insert("n0".into(), works);
+            json!({"phase": "Running", "nodeStatuses": entries, "lastUpdated": at(0)})
+        };
+        let old: NodeOpUpgradeStatus = serde_json::from_value(of("Drain", 0)).unwrap();
+        let new: NodeOpUpgradeStatus = serde_json::from_value(of("Job", 1)).unwrap();
+        due(&old, &new, at(1).0).map_or(0, |due| due.as_second() - at(1).0.as_second())
+    }
+
+    /// People watch the steps of a few nodes; of a fleet each step would be a write.
+    #[test]
+    fn steps_of_a_few_nodes_are_shown_within_seconds_and_of_a_fleet_within_half_a_minute() {
+        assert_eq!([3, 10, 11, 1000].map(shows_step_after), [5, 5, 30, 30]);
+    }
 }
