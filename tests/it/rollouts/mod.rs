@@ -1,6 +1,7 @@
 //! Rollouts as the planner decides them: which nodes, who is next, why everybody else waits, and what is said
 //! of it. Pure plans on worlds that are written down here.
 
+mod canary;
 mod drift;
 mod kept;
 mod quorum;
