@@ -28,12 +28,22 @@ struct Seen {
     made: bool,
     /// A pod in which the operation had begun, or may have.
     begun: bool,
-    /// Each pod, by UID, and whether a container of it had run.
-    pods: BTreeMap<String, bool>,
+    /// Each pod, by UID.
+    pods: BTreeMap<String, SeenPod>,
     /// Since when it may run, and the operation runs in no pod of it.
     idle: Option<Timestamp>,
     /// What kept a pod of it from starting, as was seen last: the pod may be gone when that is asked.
     obstacle: Option<Obstacle>,
+}
+
+/// What was seen of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct SeenPod {
+    /// A container of it had run.
+    ran: bool,
+    /// It had come to its end. Of one that was gone before that, nobody knows what it still began: a watch may
+    /// stand still for as long as a command takes.
+    ended: bool,
 }
 
 impl Begun {
@@ -57,9 +67,12 @@ impl Seen {
         self.made |= job.suspended && job.generation == Some(1);
         let mut works = false;
         for pod in snapshot.pods_made_by(job) {
-            match self.pods.get_mut(&pod.uid) {
-                Some(ran) => *ran |= pod.has_run(),
-                None => drop(self.pods.insert(pod.uid.clone(), pod.has_run())),
+            if !self.pods.contains_key(&pod.uid) {
+                self.pods.insert(pod.uid.clone(), SeenPod::default());
+            }
+            if let Some(seen) = self.pods.get_mut(&pod.uid) {
+                seen.ran |= pod.has_run();
+                seen.ended |= pod.phase.is_final();
             }
             self.begun |= self.may_have_begun_in(pod);
             works |= pod.has_begun() && !pod.phase.is_final();
@@ -74,7 +87,7 @@ impl Seen {
     /// A kubelet that starts again may refuse pods that ran before, and says of them what it says of those
     /// that it never took in; so it is believed only of pods that we have watched from the beginning.
     fn may_have_begun_in(&self, pod: &PodView) -> bool {
-        let ran = || pod.has_run() || self.pods.get(&pod.uid) == Some(&true);
+        let ran = || pod.has_run() || self.pods.get(&pod.uid).is_some_and(|seen| seen.ran);
         pod.has_begun() || (is_refused(pod) && (!self.made || ran()))
     }
 }
@@ -100,9 +113,9 @@ impl Snapshot {
     pub fn may_have_begun(&self, job: &JobView) -> bool {
         let nothing = Seen::default();
         let seen = self.sightings.begun.0.get(&job.uid).unwrap_or(&nothing);
-        let new = self.pods_made_by(job).filter(|pod| !seen.pods.contains_key(&pod.uid)).count();
-        let open = self.pods_made_by(job).filter(|pod| !pod.phase.is_final()).count();
-        let ended = (seen.pods.len() + new).saturating_sub(open);
+        let seen_to_end = |pod: &&PodView| seen.pods.get(&pod.uid).is_some_and(|seen| seen.ended);
+        let new = self.pods_made_by(job).filter(|pod| pod.phase.is_final() && !seen_to_end(pod)).count();
+        let ended = seen.pods.values().filter(|pod| pod.ended).count() + new;
         let unseen = i32::try_from(ended).is_ok_and(|ended| ended < job.failed);
         seen.begun
             || self.pods_made_by(job).any(|pod| seen.may_have_begun_in(pod))

@@ -156,13 +156,18 @@ fn pods_of_which_none_began_are_no_try_though_they_are_counted_and_gone() {
     let mut world = suspended();
     world.pass(0);
     job(&mut world, |_| {});
+    let ends_unbegun = |world: &mut World, name: &str, second| {
+        world.put(PodView { phase: PodPhase::Failed, ..cannot_pull(name) });
+        world.pass(second);
+        without_pods(world);
+    };
     world.put(cannot_pull("p"));
     world.pass(1);
-    without_pods(&mut world);
+    ends_unbegun(&mut world, "p", 2);
     world.put(cannot_pull("q"));
     job(&mut world, |job| job.failed = 1);
     world.pass(20);
-    without_pods(&mut world);
+    ends_unbegun(&mut world, "q", 20);
     world.put(PodView { name: "s".into(), uid: "s".into(), ..refused() });
     world.put(cannot_pull("r"));
     job(&mut world, |job| job.failed = 3);
