@@ -14,7 +14,7 @@ use kairos_operator::{
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, at, key};
+use super::{Cluster, at, job, key};
 
 const TIMEOUT: i64 = 900;
 
@@ -29,23 +29,7 @@ fn under_way(entry: Value) -> Cluster {
     whole.as_object_mut().unwrap().extend(entry.as_object().unwrap().clone());
     cluster.entry("op", "c1", whole, true);
     let name = cluster.status("op").node_statuses["c1"].job_name.clone().unwrap();
-    let job = JobView {
-        namespace: "ns".into(),
-        name: name.clone(),
-        uid: "ju".into(),
-        owner: Owner::nodeop("op", "op"),
-        node: "c1".into(),
-        suspended: false,
-        resource_version: String::new(),
-        deleting: false,
-        state: JobState::Active,
-        generation: Some(1),
-        started_at: None,
-        deadline_seconds: None,
-        failed: 0,
-        settled_in: None,
-    };
-    cluster.s.jobs.insert(key(&name), Arc::new(job));
+    cluster.s.jobs.insert(key(&name), Arc::new(job("op", "c1", &name, false)));
     waiter(&mut cluster, "waiting");
     cluster.until_stable();
     cluster

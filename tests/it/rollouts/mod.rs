@@ -28,7 +28,7 @@ use kairos_operator::{
             effects::Reasons,
             id::{Key, OpRef},
             question::{Answer, Question},
-            snapshot::{NodeView, Sightings, Snapshot, facts_of},
+            snapshot::{JobState, JobView, NodeView, Owner, Sightings, Snapshot, facts_of},
         },
         plan,
     },
@@ -290,6 +290,26 @@ impl Cluster {
     fn another_leader(&mut self) {
         self.seen = Sightings::default();
         self.s.leading_since = self.s.now;
+    }
+}
+
+/// The Job that the operation runs on a node, which is active, and has not run yet if it is suspended.
+fn job(op: &str, node: &str, name: &str, suspended: bool) -> JobView {
+    JobView {
+        namespace: "ns".into(),
+        name: name.into(),
+        uid: "ju".into(),
+        owner: Owner::nodeop(op, op),
+        node: node.into(),
+        suspended,
+        resource_version: String::new(),
+        deleting: false,
+        state: JobState::Active,
+        generation: Some(1),
+        started_at: None,
+        deadline_seconds: None,
+        failed: 0,
+        settled_in: None,
     }
 }
 

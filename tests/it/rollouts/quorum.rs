@@ -5,11 +5,11 @@ use std::sync::Arc;
 use kairos_operator::plan::model::{
     action::{Action, Plan},
     question::{Answer, Question},
-    snapshot::{JobState, JobView, NodeView, Owner},
+    snapshot::NodeView,
 };
 use serde_json::json;
 
-use super::{Cluster, at, condition};
+use super::{Cluster, at, condition, job, key};
 
 fn pods(node: &str) -> Question {
     Question::ControlPlanePods(node.into())
@@ -302,23 +302,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
         assert!(makes(&out), "c2 is well: {out:?}");
         if made {
             let name = cluster.status("op").node_statuses["c1"].job_name.clone().unwrap();
-            let job = JobView {
-                namespace: "ns".into(),
-                name: name.clone(),
-                uid: "ju".into(),
-                owner: Owner::nodeop("op", "op"),
-                node: "c1".into(),
-                suspended: true,
-                resource_version: String::new(),
-                deleting: false,
-                state: JobState::Active,
-                generation: Some(1),
-                started_at: None,
-                deadline_seconds: None,
-                failed: 0,
-                settled_in: None,
-            };
-            cluster.s.jobs.insert(("ns".into(), name), Arc::new(job));
+            cluster.s.jobs.insert(key(&name), Arc::new(job("op", "c1", &name, true)));
             assert!(lets_go(&cluster.until_stable()), "c2 is well");
         }
         cluster.node("c2", |node| node.ready = false);

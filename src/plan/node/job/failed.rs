@@ -36,6 +36,11 @@ const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 /// The reason of the Job controller when `activeDeadlineSeconds` has passed.
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
+/// Whether a Job with this reason has failed because its time was over.
+fn ran_out(why: &str) -> bool {
+    why.starts_with(DEADLINE_EXCEEDED)
+}
+
 /// The Job fails once its pods have ended. One that has recorded its success, and was deleted, is gone as soon as
 /// its end is counted, so that is taken at once. A node that is away may never end them.
 pub fn failing(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> Planned<Decision> {
@@ -113,10 +118,7 @@ fn ended_at_its_deadline(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_
         let told = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended >= job.failed);
         !told || pods.are_open() || pods.ended_with() == Some(KILLED)
     };
-    ctx.op.intent.upgrade
-        && why.starts_with(DEADLINE_EXCEEDED)
-        && ctx.snapshot.may_have_begun(job)
-        && untold()
+    ctx.op.intent.upgrade && ran_out(why) && ctx.snapshot.may_have_begun(job) && untold()
 }
 
 /// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server, and
@@ -174,7 +176,7 @@ fn not_begun(
         return Some(Failure::JobCannotStart { why, pod: NextPod::First }.into());
     }
     let why_not = NotBegun::Pod(seen.map_or_else(|| why.to_owned(), |obstacle| obstacle.text));
-    if why.starts_with(DEADLINE_EXCEEDED) {
+    if ran_out(why) {
         let seconds = ctx.op.intent.job_deadline;
         return Some(Failure::JobLate { seconds, why: why_not, pod: NextPod::First }.into());
     }

@@ -75,8 +75,9 @@ impl Seen {
                 seen.ended |= pod.phase.is_final();
             }
             self.begun |= self.may_have_begun_in(pod);
-            works |= pod.has_begun() && !pod.phase.is_final();
-            if let Some(obstacle) = pod.obstacle().filter(|_| !pod.has_begun()) {
+            if pod.has_begun() {
+                works |= !pod.phase.is_final();
+            } else if let Some(obstacle) = pod.obstacle() {
                 self.obstacle = Some(obstacle);
             }
         }
@@ -92,7 +93,7 @@ impl Seen {
     }
 }
 
-/// Older kubelets say it in other words; but they as well know no container of such a pod.
+/// Kubelets before 1.29 give another message; but they as well know no container of such a pod.
 fn is_refused(pod: &PodView) -> bool {
     pod.phase == PodPhase::Failed && (pod.reason.contains(REJECTED) || pod.containers.is_empty())
 }
