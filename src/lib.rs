@@ -77,13 +77,18 @@
 //! 6. [`node`]: the applets, the other end of the contract. [`node::reboot_waiter`] is the one to begin with.
 //! 7. [`manifests`]: what is installed, printed from the code.
 //! 8. `plugin`: `kubectl kairos`, a binary of its own, with the feature of that name.
+//! 9. [`cli`]: from `argv` to an applet; [`telemetry`]: logs, and the termination messages of applets.
 //!
 //! `tests/it/tidy` holds the walls between these modules: each may use those above it that it names, and
 //! no others. `tests/README.md` says which kind of test finds what, and `.github/CONTRIBUTING.md` where a
 //! change goes.
 
-pub mod api;
 pub mod contract;
+
+pub mod telemetry;
+
+pub mod api;
+
 pub mod plan;
 
 pub mod observe;
@@ -96,8 +101,9 @@ pub mod controllers;
 
 pub mod node;
 
-pub mod cli;
 pub mod manifests;
+
 #[cfg(feature = "plugin")]
 pub mod plugin;
-pub mod telemetry;
+
+pub mod cli;

@@ -1,5 +1,15 @@
 //! What users write and read: the two custom resources, and every name that we put on an object; and of
 //! objects of other kinds what is read of them.
+//!
+//! In reading order:
+//!
+//! - `nodeop`, `upgrade`: the two kinds; `node_status`: the entry of a node, `node_statuses`: all of them;
+//!   `schema` and `not_null`: their rules;
+//! - `child`, `run`, `rounds`, `attempts`: what a NodeOpUpgrade makes, and what it remembers of it;
+//! - `names`: every label, annotation, finalizer and condition;
+//! - `node`, `pod`, `job`, `event`, `role`, `volume_*`, `owner`, `metadata`: as much of others' objects as is
+//!   read, and `bounded`, `read_as`, `times`: how;
+//! - the rest are small types and texts that several of these use.
 
 pub mod attempts;
 mod bounded;

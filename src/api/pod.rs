@@ -46,7 +46,7 @@ pub struct Volume {
     pub persistent_volume_claim: Option<ClaimSource>,
     /// That there is one is all that is asked.
     pub ephemeral: Option<IgnoredAny>,
-    /// As above.
+    /// That there is one is all that is asked.
     pub empty_dir: Option<IgnoredAny>,
 }
 

@@ -219,7 +219,7 @@ pub enum Mode {
 
 /// How many earlier runs are kept, if the spec does not say.
 const HISTORY_LIMIT: i32 = 3;
-/// And at most.
+/// How many earlier runs are kept at most, whatever the spec says.
 const MAX_HISTORY: i32 = 20;
 
 impl NodeOpUpgradeSpec {

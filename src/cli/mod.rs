@@ -5,15 +5,13 @@
 //! kairos-operator`); a file of any other name takes its first argument, so a copy may be called what it
 //! likes. Names are compared whole: guessing by suffix makes `my-controller` a controller.
 
-mod controller;
-
 use std::{ffi::OsString, path::Path};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
-pub use self::controller::ControllerArgs;
 use crate::{
     contract::applet,
+    controllers::args::{ControllerArgs, with_two_dashes},
     manifests,
     node::{
         facts::FactsArgs, install::InstallArgs, lock::LockArgs, reboot_waiter::RebootWaiterArgs,
@@ -83,7 +81,7 @@ pub enum Applet {
 /// Parses `argv`, its first element being the file name of the binary. The error is also what `--help` and
 /// `--version` print; clap's `exit_code` tells them apart.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Applet, clap::Error> {
-    let argv = controller::with_two_dashes(by_file_name(argv.into_iter().collect()));
+    let argv = with_two_dashes(by_file_name(argv.into_iter().collect()));
     let unknown = argv.get(1).cloned();
     let matches = Cli::command().try_get_matches_from(argv).map_err(|error| match error.kind() {
         ErrorKind::InvalidSubcommand => unknown_applet(&unknown.unwrap_or_default()),

@@ -1,6 +1,17 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the
 //! probes and the metrics, and hands over when it is told to end.
+//!
+//! In reading order:
+//!
+//! - `args`: the flags; `own_image`: the one default that is found out;
+//! - `planner`: the loop, with `failures` (what is tried again, and when) and `evictions` (beside the loop);
+//! - `questions`: live answers to what a plan asks, with `reads`, `list_pages`, `large_answers`,
+//!   `remembered_answers`, and a file for each large question: `rivals`, `attachments`, `claims`;
+//! - `lease`, `sight`, `clock`: who leads, and by which time;
+//! - `plan_pace`, `question_pace`, `hot_loop`, `bucket`: how often anything is done;
+//! - `http`, `health`, `metrics`: what is served.
 
+pub mod args;
 mod attachments;
 mod bucket;
 mod claims;
@@ -43,6 +54,7 @@ use tracing::{info, warn};
 
 pub use self::clock::Clock;
 use self::{
+    args::ControllerArgs,
     health::Health,
     lease::{Election, Leadership},
     metrics::Metrics,
@@ -51,7 +63,6 @@ use self::{
 use crate::{
     act::{Actor, error_message},
     api::names,
-    cli::ControllerArgs,
     contract,
     observe::Observer,
     plan::model::snapshot::PlannerConfig,

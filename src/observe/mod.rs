@@ -205,11 +205,13 @@ impl Caches {
 pub struct Observer {
     caches: Arc<Mutex<Caches>>,
     watches: Arc<Mutex<Watches>>,
-    /// Told whenever a cache changed: for plans, and for the watches that depend on what there is.
+    /// Told whenever a cache changed, or somebody asked for a plan: the planner wakes.
     changed: Arc<Notify>,
-    moved: Arc<Notify>,
-    /// Told when a watch broke, and when the caches were emptied because the store went back.
+    /// Told whenever a cache changed: watches of what now is there, or no longer is, begin or end.
+    watches_wake: Arc<Notify>,
+    /// Told when a watch broke: whether the store went back is looked at.
     broken: Arc<Notify>,
+    /// Told when the caches were emptied because the store went back: all watches begin anew.
     emptied: Arc<Notify>,
     /// Told when plans begin to be made here.
     planning: Arc<Notify>,
@@ -224,7 +226,7 @@ impl Observer {
 
     fn tell(&self) {
         self.changed.notify_one();
-        self.moved.notify_one();
+        self.watches_wake.notify_one();
     }
 
     /// Waits until something changed since the last call.

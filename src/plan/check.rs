@@ -47,15 +47,18 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
             }
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
                 let after = status.node_statuses.get(name);
-                // Its slot alone may change hands.
-                let slot = |of: Option<&NodeStatus>| {
+                // A final entry changes in nothing but who holds its slot.
+                let without_slot = |of: Option<&NodeStatus>| {
                     of.map(|of| NodeStatus { node_uid: None, holds_slot: None, ..of.clone() })
                 };
                 let taken =
                     after.is_some_and(|after| after.node_uid.is_some() && after.node_uid != entry.node_uid);
                 // The Go operator called a node completed before it had rebooted.
                 let rebooting = legacy::is_legacy_reboot(before, entry);
-                if entry.phase.is_final() && !rebooting && (taken || slot(after) != slot(Some(entry))) {
+                if entry.phase.is_final()
+                    && !rebooting
+                    && (taken || without_slot(after) != without_slot(Some(entry)))
+                {
                     found.push(format!("the final entry of {name} changes"));
                 }
             }

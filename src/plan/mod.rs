@@ -48,12 +48,15 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let upgrades = upgrades::plan_upgrades(snapshot);
     let releases = release::find_releases(snapshot);
     let Planned { value: waiting, effects: rolled } = rollout::plan_all(snapshot, &releases);
-    let told = Effects::act(node_conditions::sweep(snapshot));
+    let conditions = Effects::act(node_conditions::sweep(snapshot));
     let facts = facts::sweep(snapshot);
     let released = releases.into_effects();
-    // No status is written that could take one, so nobody would ever read it.
-    debug_assert!([&upgrades, &released, &told, &facts].iter().all(|effects| effects.notices.is_empty()));
-    let effects = Effects::all([upgrades, rolled, released, told, facts]);
+    // Notices are published with the status write of the NodeOp or upgrade that they are about; `Plan::new`
+    // drops the rest. None of these four writes such a status itself, so a notice of theirs would be lost.
+    debug_assert!(
+        [&upgrades, &released, &conditions, &facts].iter().all(|effects| effects.notices.is_empty())
+    );
+    let effects = Effects::all([upgrades, rolled, released, conditions, facts]);
     let effects = Effects { actions: join_node_patches(snapshot, effects.actions), ..effects };
     let mut plan = Plan::new(effects, waiting);
     carry_over(snapshot, &mut plan);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_win_and_are_cut_at_a_character() {
+    fn the_last_message_wins_and_is_cut_at_a_character() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("dev/termination-log");
         termination_message(root.path(), "there is no file, and none is made");

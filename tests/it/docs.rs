@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use kairos_operator::cli::ControllerArgs;
+use kairos_operator::controllers::args::ControllerArgs;
 
 use crate::tidy::scan::{below, files, root};
 

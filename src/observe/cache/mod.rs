@@ -380,7 +380,7 @@ impl<V> Cache<V> {
         self.entries.values().map(|entry| &entry.view)
     }
 
-    /// All views.
+    /// All views, with the keys of their objects.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &V)> {
         self.entries.iter().map(|(key, entry)| (key, entry.view.as_ref()))
     }

@@ -81,7 +81,7 @@ impl Observer {
         loop {
             tokio::select! {
                 () = self.emptied.notified() => self.watch_cluster(client),
-                () = self.moved.notified() => {}
+                () = self.watches_wake.notified() => {}
             }
             self.watch_work(client);
         }

@@ -12,6 +12,15 @@
 //! is made *suspended* and may run only once its UID stands in status, so a Job that is missing then has run
 //! or been deleted, and one that is missing before has never run. And every action is one that may be
 //! repeated.
+//!
+//! In reading order:
+//!
+//! - `stage`: the table; `state`: an entry, parsed; `context`: what a step looks at, and what it comes to;
+//! - `claim`, `prepare` (with `drain` and `waiter`), `job`, `reboot`, `verify`: the steps;
+//! - `give_up`, `cancel`, `lost`: the ways out; `machine`: whether the Node is still the machine that was taken;
+//! - `cordon`, `traffic`, `hint_patch`, `enforce`: what is set on the node, and set again;
+//! - `waiting`, `failure`: why a node does not move, or has failed, each with its sentence;
+//! - `legacy`, `stamps`: what the Go operator, or a leader with another clock, left behind.
 
 pub mod cancel;
 mod claim;

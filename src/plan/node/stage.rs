@@ -3,33 +3,26 @@
 //! An operation's entry for a node is in exactly one stage. [`TRANSITIONS`] is the whole table:
 //! `plan::check` holds every status that is planned against it, and the diagram of `docs/states.md` is drawn
 //! from it.
+//!
+//! `Phase` and `Step` are what is stored and what users see; `state::State` and `At` are what that means, each
+//! with the fields that it needs; a [`Stage`] is the one flat name of either, for the table.
 
 use std::fmt;
 
 use crate::api::nodeop::{NodeStatus, Phase, Step};
 
-/// Where a node stands in an operation.
+/// Where a node stands in an operation. What each stage is stands in [`Stage::meaning`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// A target that nothing was done for, or whose preflight has passed.
     Pending,
-    /// The preflight pod looks at the node, which is neither claimed nor cordoned.
     Preflight,
-    /// The node is recorded as taken, and is being claimed and cordoned.
     Claim,
-    /// The node is drained, and its reboot waiter starts; then its Job is made, suspended.
     Drain,
-    /// The Job is resumed, and runs.
     Job,
-    /// The Job has succeeded, and the node is awaited in another boot.
     Reboot,
-    /// The node has rebooted, and what it runs is compared with what the upgrade brought.
     Verify,
-    /// The reason of the failure is recorded, and what could still act on the node is being ended.
     GivenUp,
-    /// Done, or nothing had to be done.
     Completed,
-    /// Over without success.
     Failed,
 }
 

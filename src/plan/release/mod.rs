@@ -96,11 +96,11 @@ fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
 
 /// What becomes of the node's cordon.
 fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
-    let cordons = Intent::of(op).cordon;
+    let intent = Intent::of(op);
     match entry.map(|entry| (entry.phase, entry.job_name.is_some())) {
-        Some((Phase::Completed, _)) if cordons => Ending::Uncordon,
-        Some((Phase::Failed, true)) if op.spec.uncordon_on_failure.unwrap_or(false) => Ending::Uncordon,
-        Some((Phase::Failed, true)) if cordons => Ending::Keep,
+        Some((Phase::Completed, _)) if intent.cordon => Ending::Uncordon,
+        Some((Phase::Failed, true)) if intent.uncordon_on_failure => Ending::Uncordon,
+        Some((Phase::Failed, true)) if intent.cordon => Ending::Keep,
         _ => Ending::Undo,
     }
 }

@@ -39,7 +39,7 @@ pub enum NotTaken {
         op: Key,
         why: Precedes,
     },
-    /// So does another NodeOpUpgrade, which was created later.
+    /// Another NodeOpUpgrade, which was created later, comes first.
     Newer {
         upgrade: Key,
     },
@@ -62,11 +62,11 @@ pub enum NotTaken {
     Preparing,
     /// Whether the API server admits the pods is being asked.
     AdmissionUnread,
-    /// It does not at this moment.
+    /// The API server does not admit the pods at this moment.
     NotAdmitted {
         message: String,
     },
-    /// It refuses them.
+    /// The API server refuses the pods.
     Refused(Refused),
 }
 

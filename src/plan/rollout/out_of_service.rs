@@ -22,7 +22,7 @@ pub struct Slots {
     pub unreleased_why: Option<NotReleased>,
     /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
     pub out_of_service: BTreeMap<String, OutOfService>,
-    /// Those of them on which an earlier run failed, and that this one takes next.
+    /// Those of `out_of_service` on which an earlier run failed, and that this one takes next.
     pub to_be_taken: BTreeSet<String>,
 }
 
@@ -100,7 +100,7 @@ pub fn of(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> 
     // One that holds its slot ran, also where its Job's name was left out (see `compact`).
     let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
     let (ran, name) = (began && op.intent.disturbs() && !op.deleting, node.name.clone());
-    let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
+    let stays_cordoned = op.intent.cordon && !op.intent.uncordon_on_failure;
     match entry.phase {
         _ if !ran => None,
         Phase::Failed if stays_cordoned && node.unschedulable => Some(OutOfService::Cordoned(name)),

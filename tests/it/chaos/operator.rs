@@ -12,8 +12,8 @@ use std::{
 };
 
 use kairos_operator::{
-    cli::{self, Applet, ControllerArgs},
-    controllers::{Clock, Controller, Running},
+    cli::{self, Applet},
+    controllers::{Clock, Controller, Running, args::ControllerArgs},
 };
 use kairos_sim::watch;
 use tokio::{sync::mpsc, time::sleep};

@@ -77,11 +77,12 @@ struct Nodes {
     names: Arc<()>,
     /// Found when they are asked for, and then brought up to date by what is shown.
     classes: OnceLock<Known>,
-    /// The nodes of Kairos by the release that they are known to run; the same.
+    /// The nodes of Kairos by the release that they are known to run. Found and brought up to date as `classes`.
     releases: OnceLock<Releases>,
-    /// How many nodes there are of each architecture, as they say it; the same.
+    /// How many nodes there are of each architecture, as they say it. Found and brought up to date as `classes`.
     archs: OnceLock<BTreeMap<String, usize>>,
-    /// How often nodes name a NodeOp of each namespace that has something of theirs to give back; the same.
+    /// How often nodes name a NodeOp of each namespace that has something of theirs to give back. Found and
+    /// brought up to date as `classes`.
     claimants: OnceLock<BTreeMap<String, usize>>,
 }
 

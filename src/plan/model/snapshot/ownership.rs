@@ -57,7 +57,7 @@ impl Snapshot {
         self.pods.open_of_owner(&op.uid).filter(move |pod| pod.role == role && pod.is_of(op))
     }
 
-    /// Those of them that are on a node.
+    /// The pods of one role, other than a Job's, that the NodeOp has on a node and that are open.
     pub fn pods_of_on<'a>(
         &'a self,
         op: &'a OpRef,

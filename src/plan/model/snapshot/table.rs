@@ -223,7 +223,7 @@ impl<V: Placed> PlacedTable<V> {
         self.0.open.values().flat_map(BTreeMap::values)
     }
 
-    /// Those of them whose controller has this UID.
+    /// The open views whose controller has this UID.
     pub fn open_of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
         self.0.open.get(uid).into_iter().flat_map(BTreeMap::values)
     }

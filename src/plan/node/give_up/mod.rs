@@ -74,9 +74,10 @@ fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
     // A node whose operation was cancelled did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = ctx.recorded_job().is_some_and(|job| has_failed(ctx, job) && !job.deleting);
-    let reboot = ctx.work.reboot.map(|_| called_off(ctx, given_up, failed)).filter(|_| ctx.op.intent.reboot);
-    let called_off = ctx.op.deleting && !failed;
-    let job_name = context::ran(ctx.work).filter(|_| given_up.touched != Touched::No && !called_off);
+    let reboot =
+        ctx.work.reboot.map(|_| final_reboot_status(ctx, given_up, failed)).filter(|_| ctx.op.intent.reboot);
+    let cancelled = ctx.op.deleting && !failed;
+    let job_name = context::ran(ctx.work).filter(|_| given_up.touched != Touched::No && !cancelled);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     let over = Over { reboot, job_name, ..Over::of(ctx.work) };
     let (message, since) = (Some(given_up.reason.clone()), Some(ctx.snapshot.now.into()));
@@ -97,7 +98,7 @@ fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
 /// What is said of a reboot that is given up: that it was cancelled only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
-fn called_off(ctx: &NodeContext<'_>, given_up: &GivenUp, failed: bool) -> RebootStatus {
+fn final_reboot_status(ctx: &NodeContext<'_>, given_up: &GivenUp, failed: bool) -> RebootStatus {
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     // Not seen in the boot in which the Job was let run, as far as that is recorded.
     let is_away = !ctx.node.ready || ctx.work.job_boot().is_some_and(|boot| *boot != ctx.node.boot_id);

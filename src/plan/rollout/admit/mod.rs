@@ -54,9 +54,9 @@ impl Shared {
 enum Blocked {
     /// The node alone waits; the next one may go.
     Node(NotTaken),
-    /// So do all that come after it: the order is a promise (control-plane nodes first).
+    /// The node waits, and so do all that come after it: the order is a promise (control-plane nodes first).
     AllAfter(NotTaken),
-    /// So do all that come after it, for the very same reason.
+    /// The node waits, and so do all that come after it, for the very same reason.
     AllAlike(NotTaken),
 }
 

@@ -170,7 +170,7 @@ impl Sightings {
         renew_runs(&mut self.runs, pods().flat_map(runs), now);
     }
 
-    /// Nor of Jobs that have succeeded.
+    /// Jobs that run or have failed. Of one that has succeeded nobody asks since when that is known.
     fn note_jobs(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
         let let_go = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.suspended);

@@ -1,6 +1,6 @@
 //! Giving up, pass by pass: what is recorded, what is ended, and in which order.
 
-mod called_off;
+mod reboot_status;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The controller's flags and environment, spelt as upstream's users know them: Go's booleans
+//! The controller's flags and environment, spelt as the Go operator's users know them: Go's booleans
 //! (`--leader-elect`, `--leader-elect=false`), one dash or two. Flags that mean nothing here are taken and
 //! named once in a warning, so that an existing Deployment starts.
 
@@ -45,7 +45,8 @@ pub struct ControllerArgs {
     /// Log one JSON object a line (`json`) or text (`console`).
     #[arg(long, default_value = "console")]
     pub zap_encoder: String,
-    /// The least level to log: debug, info, warn, error, or upstream's numbers. `RUST_LOG` wins.
+    /// The least level to log: debug, info, warn, error, or a number as the Go operator took it (0 is info, a
+    /// greater one debug). `RUST_LOG` wins.
     #[arg(long, default_value = "info")]
     pub zap_log_level: String,
 
@@ -239,8 +240,9 @@ fn state_dir(value: &str) -> Result<PathBuf, String> {
     ))
 }
 
-/// Go's flag package takes `-name` for `--name`. Only the controller's arguments are upstream's to spell.
-pub(super) fn with_two_dashes(argv: Vec<OsString>) -> Vec<OsString> {
+/// Go's flag package takes `-name` for `--name`. Only the controller's arguments are spelt as the Go
+/// operator's were.
+pub fn with_two_dashes(argv: Vec<OsString>) -> Vec<OsString> {
     if argv.get(1).is_none_or(|name| name != applet::CONTROLLER) {
         return argv;
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Its reboot was asked for, and its deadline has passed.
 #[test]
-fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
+fn a_reboot_that_nobody_saw_is_not_said_to_be_cancelled() {
     let expected = [
         (
             json!("b1"),
@@ -49,7 +49,7 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
 
 /// The Job has completed and its node rebooted while nobody led, and then somebody cleaned up.
 #[test]
-fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_called_off() {
+fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_cancelled() {
     for (uid, reboot) in [(json!("ju"), RebootStatus::Pending), (Value::Null, RebootStatus::Cancelled)] {
         let mut world =
             World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j",
@@ -69,7 +69,7 @@ fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_called_off() {
 /// The Job completed, and the machine went down as its waiter asked, while the operator saw neither: it
 /// deleted a Job that it took for one that runs (chaos, world `continuous`, seed 90).
 #[test]
-fn of_a_node_that_is_away_once_its_job_was_deleted_no_reboot_is_said_to_be_called_off() {
+fn of_a_node_that_is_away_once_its_job_was_deleted_no_reboot_is_said_to_be_cancelled() {
     for (ready, uid, boot, reboot) in [
         (false, json!("ju"), json!("b1"), RebootStatus::Pending),
         (true, json!("ju"), json!("b1"), RebootStatus::Cancelled),
@@ -100,7 +100,7 @@ fn of_a_node_that_is_away_once_its_job_was_deleted_no_reboot_is_said_to_be_calle
 
 /// The Job has completed while nobody led, and the machine that its waiter rebooted joined as another Node.
 #[test]
-fn the_reboot_of_a_node_that_was_lost_after_its_job_had_completed_is_not_said_to_be_called_off() {
+fn the_reboot_of_a_node_that_was_lost_after_its_job_had_completed_is_not_said_to_be_cancelled() {
     for (state, reboot) in [
         (JobState::Complete, RebootStatus::Pending),
         (JobState::Failed("X: y".into()), RebootStatus::Cancelled),
