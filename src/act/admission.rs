@@ -62,12 +62,12 @@ impl Actor {
 
     async fn try_all(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<()> {
         let node = on.node;
-        if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
+        if let Some(pod) = preflight::pod(op, node, NAME, &self.config) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }
-        let spec = job::pod(op, on, NAME, &self.site);
+        let spec = job::pod(op, on, NAME, &self.config);
         self.try_creating(op, &job_pod(op, node, spec)).await.context("the Job's pod")?;
-        self.try_creating(op, &job::job(op, on, NAME, &self.site)).await.context("the Job")?;
+        self.try_creating(op, &job::job(op, on, NAME, &self.config)).await.context("the Job")?;
         if op.spec.reboot_on_success.unwrap_or(false) {
             self.try_rebooting(op, node).await?;
         }
@@ -76,7 +76,7 @@ impl Actor {
 
     async fn try_rebooting(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
         let mut waiter =
-            waiter::pod(op, node, NAME, waiter::For { job: NAME, succeeded: None }, NAME, &self.site);
+            waiter::pod(op, node, NAME, waiter::For { job: NAME, succeeded: None }, NAME, &self.config);
         // Its account is made with the first waiter, and a pod without its account is refused.
         if let Some(spec) = &mut waiter.spec {
             spec.service_account_name = None;

@@ -72,7 +72,7 @@ pub trait Fence: Send + Sync {
 #[derive(Clone)]
 pub struct Actor {
     pub client: Client,
-    pub site: RenderConfig,
+    pub config: RenderConfig,
     fence: Arc<dyn Fence>,
     /// The term in which what we write was planned; `None` for what is true in each.
     term: Option<Term>,
@@ -82,13 +82,13 @@ pub struct Actor {
 
 impl fmt::Debug for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Actor").field("site", &self.site).finish_non_exhaustive()
+        f.debug_struct("Actor").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 impl Actor {
-    pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, reporter: Reporter) -> Self {
-        Self { client, site, fence, term: None, reporter, events: Arc::default() }
+    pub fn new(client: Client, config: RenderConfig, fence: Arc<dyn Fence>, reporter: Reporter) -> Self {
+        Self { client, config, fence, term: None, reporter, events: Arc::default() }
     }
 
     /// An actor that is like this one, and writes in this term alone.
@@ -132,42 +132,44 @@ impl Actor {
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
     pub async fn carry_out(&self, action: &Action) -> anyhow::Result<Vec<LiveObject>> {
         match action {
-            Action::PatchStatus { op, status, notices: _ } => self.status(op, status).await,
-            Action::SetFinalizers { op, finalizers } => self.finalizers(op, finalizers).await,
+            Action::PatchStatus { op, status, notices: _ } => self.patch_op_status(op, status).await,
+            Action::SetFinalizers { op, finalizers } => self.set_finalizers(op, finalizers).await,
             Action::Finalize { op, finalizers } => {
                 if !self.revoke(op).await? {
                     return Ok(vec![LiveObject::Unfinished]);
                 }
-                self.finalizers(op, finalizers).await
+                self.set_finalizers(op, finalizers).await
             }
             Action::DeleteOp { op } => self.delete_op(op).await,
             Action::PatchNode { name, resource_version, change } => {
-                self.node(name, resource_version, change).await
+                self.patch_node(name, resource_version, change).await
             }
             Action::PatchNodeConditions { name, resource_version, change, at } => {
-                self.node_conditions(name, resource_version, change, *at).await
+                self.patch_node_conditions(name, resource_version, change, *at).await
             }
-            Action::CreateChild { upgrade, name } => self.make_child(upgrade, name).await,
-            Action::PropagateSpec { child, steering, notice: _ } => self.pass_on(child, steering).await,
+            Action::CreateChild { upgrade, name } => self.create_child(upgrade, name).await,
+            Action::PropagateSpec { child, steering, notice: _ } => {
+                self.propagate_spec(child, steering).await
+            }
             Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {
-                self.upgrade_status(upgrade, status).await
+                self.patch_upgrade_status(upgrade, status).await
             }
             Action::CreateFactsPod { node, node_uid, name, attempt, last_error } => {
                 self.report_unreadable(node, *attempt, last_error.as_deref());
-                self.make_facts(node, node_uid, name, *attempt).await
+                self.create_facts_pod(node, node_uid, name, *attempt).await
             }
-            Action::CreatePreflightPod { op, node, name } => self.make_preflight(op, node, name).await,
+            Action::CreatePreflightPod { op, node, name } => self.create_preflight_pod(op, node, name).await,
             Action::CreateWaiter { op, node, name, job, succeeded } => {
                 let account = self.grant(op, Grant { node, waiter: name, job }).await?;
                 let of = waiter::For { job, succeeded: succeeded.as_ref() };
-                self.make_waiter(op, node, name, of, &account).await
+                self.create_waiter(op, node, name, of, &account).await
             }
             Action::CreateJob { op, node, locks, name } => {
-                self.make_job(op, job::On { node, locks: *locks }, name).await
+                self.create_job(op, job::On { node, locks: *locks }, name).await
             }
-            Action::ResumeJob { job, resource_version } => self.resume(job, resource_version).await,
-            Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
-            Action::SettleJob { job, boot } => self.settle(job, boot).await,
+            Action::ResumeJob { job, resource_version } => self.resume_job(job, resource_version).await,
+            Action::ExtendJob { job, deadline_seconds } => self.extend_job(job, *deadline_seconds).await,
+            Action::SettleJob { job, boot } => self.settle_job(job, boot).await,
             Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {

@@ -69,7 +69,7 @@ fn conditions(resource_version: &str, change: &ConditionChange, at: Timestamp) -
 }
 
 impl Actor {
-    pub(super) async fn node_conditions(
+    pub(super) async fn patch_node_conditions(
         &self,
         name: &str,
         resource_version: &str,
@@ -83,7 +83,7 @@ impl Actor {
         Ok(vec![LiveObject::Node(Box::new(node))])
     }
 
-    pub(super) async fn node(
+    pub(super) async fn patch_node(
         &self,
         name: &str,
         resource_version: &str,

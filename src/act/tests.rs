@@ -84,14 +84,14 @@ pub fn unavailable() -> (Client, Arc<AtomicUsize>) {
 /// Who writes to that server for as long as the fence lets him, on a site on which nothing was set.
 pub fn actor(client: Client, fence: Arc<dyn Fence>) -> Actor {
     let text = String::new;
-    let site = RenderConfig {
-        operator: text(),
+    let config = RenderConfig {
+        operator_image: text(),
         namespace: text(),
-        default: text(),
+        default_image: text(),
         state_dir: text(),
         pull_secrets: vec![],
     };
-    Actor::new(client, site, fence, Reporter::from("test"))
+    Actor::new(client, config, fence, Reporter::from("test"))
 }
 
 /// What is left of our leadership; nothing if it is in doubt.

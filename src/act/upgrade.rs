@@ -17,7 +17,7 @@ use crate::{
 
 impl Actor {
     /// Makes the NodeOp of a run, or hands back the one that has its name: whose it is, the next plan sees.
-    pub(super) async fn make_child(
+    pub(super) async fn create_child(
         &self,
         upgrade: &NodeOpUpgrade,
         name: &str,
@@ -27,7 +27,7 @@ impl Actor {
     }
 
     /// Writes the fields of the NodeOp's spec that may be changed.
-    pub(super) async fn pass_on(
+    pub(super) async fn propagate_spec(
         &self,
         child: &NodeOp,
         steering: &Steering,
@@ -46,7 +46,7 @@ impl Actor {
         Ok(vec![LiveObject::Op(Box::new(written))])
     }
 
-    pub(super) async fn upgrade_status(
+    pub(super) async fn patch_upgrade_status(
         &self,
         upgrade: &NodeOpUpgrade,
         status: &NodeOpUpgradeStatus,

@@ -63,17 +63,17 @@ impl Actor {
         }
     }
 
-    pub(super) async fn make_job(
+    pub(super) async fn create_job(
         &self,
         op: &NodeOp,
         on: job::On<'_>,
         name: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&job::job(op, on, name, &self.site)).await?;
+        let made = self.create(&job::job(op, on, name, &self.config)).await?;
         Ok(vec![LiveObject::Job(Box::new(made))])
     }
 
-    pub(super) async fn make_waiter(
+    pub(super) async fn create_waiter(
         &self,
         op: &NodeOp,
         node: &str,
@@ -81,34 +81,34 @@ impl Actor {
         of: waiter::For<'_>,
         account: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&waiter::pod(op, node, name, of, account, &self.site)).await?;
+        let made = self.create(&waiter::pod(op, node, name, of, account, &self.config)).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
-    pub(super) async fn make_preflight(
+    pub(super) async fn create_preflight_pod(
         &self,
         op: &NodeOp,
         node: &str,
         name: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let pod = preflight::pod(op, node, name, &self.site).context("the NodeOp asks for no preflight")?;
+        let pod = preflight::pod(op, node, name, &self.config).context("the NodeOp asks for no preflight")?;
         let made = self.create(&pod).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
-    pub(super) async fn make_facts(
+    pub(super) async fn create_facts_pod(
         &self,
         node: &str,
         node_uid: &str,
         name: &str,
         attempt: i32,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.site)).await?;
+        let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.config)).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
     /// Lets the Job of this UID run, if nobody has changed it since: it may have been settled.
-    pub(super) async fn resume(
+    pub(super) async fn resume_job(
         &self,
         job: &Target,
         resource_version: &str,
@@ -118,7 +118,7 @@ impl Actor {
     }
 
     /// Gives the Job of this UID another deadline, in seconds from its start.
-    pub(super) async fn extend(
+    pub(super) async fn extend_job(
         &self,
         job: &Target,
         deadline_seconds: i64,
@@ -127,7 +127,7 @@ impl Actor {
     }
 
     /// Suspends the Job of this UID, and writes on it in which boot its operation succeeded.
-    pub(super) async fn settle(&self, job: &Target, boot: &str) -> anyhow::Result<Vec<LiveObject>> {
+    pub(super) async fn settle_job(&self, job: &Target, boot: &str) -> anyhow::Result<Vec<LiveObject>> {
         self.patch_job(
             job,
             json!({"metadata": {"annotations": {(names::SETTLED_IN): boot}}, "spec": {"suspend": true}}),

@@ -103,7 +103,7 @@ pub struct NodeStatus {
     /// is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane: Option<bool>,
-    /// When the present step is given up; none while a reboot is kept, since another control-plane node is away.
+    /// When the present step is given up; none while its reboot is held back, since another control-plane node is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// The boot in which the preflight said to go on; then the one in which the Job was let run, and the one

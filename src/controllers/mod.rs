@@ -196,15 +196,15 @@ impl Controller {
         let election = args
             .leader_elect
             .then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
-        let site = RenderConfig {
+        let render_config = RenderConfig {
             // Outside a cluster no pod is ours, and nothing else tells of an image.
-            operator: args.operator_image().unwrap_or(contract::IMAGE).into(),
+            operator_image: args.operator_image().unwrap_or(contract::IMAGE).into(),
             namespace: namespace.clone(),
-            default: args.nodeop_default_image().into(),
+            default_image: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),
             pull_secrets: args.image_pull_secrets().map(str::to_owned).collect(),
         };
-        let settings = PlannerConfig {
+        let planner_config = PlannerConfig {
             control_plane_concurrency: args.control_plane_concurrency as usize,
             node_conditions: args.node_conditions(),
             namespace: namespace.clone(),
@@ -213,8 +213,8 @@ impl Controller {
         let reporter =
             Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
         let leading = leadership.subscribe();
-        let actor = Actor::new(client.clone(), site, leadership, reporter);
-        let planner = Planner::new(actor, observer.clone(), settings, clock, leading, health.clone());
+        let actor = Actor::new(client.clone(), render_config, leadership, reporter);
+        let planner = Planner::new(actor, observer.clone(), planner_config, clock, leading, health.clone());
         Self { client, namespace, observer, health, election, planner }
     }
 

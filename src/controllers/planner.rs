@@ -70,7 +70,7 @@ type EventResult = (ObjectReference, bool);
 pub struct Planner {
     actor: Actor,
     observer: Observer,
-    settings: PlannerConfig,
+    config: PlannerConfig,
     clock: Clock,
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
@@ -93,7 +93,7 @@ impl Planner {
     pub fn new(
         actor: Actor,
         observer: Observer,
-        settings: PlannerConfig,
+        config: PlannerConfig,
         clock: Clock,
         leading: watch::Receiver<Leading>,
         health: Arc<Health>,
@@ -102,7 +102,7 @@ impl Planner {
         Self {
             actor,
             observer,
-            settings,
+            config,
             failures: Failures::new(clock),
             told: mpsc::unbounded_channel(),
             clock,
@@ -247,7 +247,7 @@ impl Planner {
 
     fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Option<Snapshot> {
         let (now, known) = (self.clock.now(), self.evictions.known());
-        let mut snapshot = self.observer.snapshot(&self.settings, now, since, known, answers)?;
+        let mut snapshot = self.observer.snapshot(&self.config, now, since, known, answers)?;
         snapshot.failures = self.failures.lasting();
         snapshot.paused = self.failures.all_paused(Instant::now());
         Some(snapshot)

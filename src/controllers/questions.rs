@@ -57,7 +57,7 @@ pub async fn answer(
         .take_while(|(number, _)| ready(*number < AT_ONCE || Instant::now() < until))
         .map(|(_, question)| question);
     let answers = stream::iter(reads).chain(timely).map(|question| async move {
-        let answer = one(actor, observer, snapshot, attachments, &question);
+        let answer = answer_one(actor, observer, snapshot, attachments, &question);
         let answer = match question {
             Question::Op(_) | Question::Node(_) | Question::Pod(_) => in_time(answer).await,
             // They are found out by several requests, of which each has a limit of its own.
@@ -95,7 +95,7 @@ pub fn about(question: &Question) -> Option<ObjectReference> {
     }
 }
 
-async fn one(
+async fn answer_one(
     actor: &Actor,
     observer: &Observer,
     snapshot: &Snapshot,
@@ -139,13 +139,13 @@ async fn one(
                 .filter(|op| op.metadata.uid.as_deref() == Some(&of.uid))
                 .map(|op| LiveObject::Op(Box::new(op)))
         }
-        Question::OtherReplica(node) => return successor(client, snapshot, node).await,
+        Question::OtherReplica(node) => return other_replica(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, attachments, node).await,
         Question::Events { of, namespace, name: _, uid } => {
             return events(client, *of, namespace, uid).await;
         }
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
-        Question::OwnedWorkload(of) => return work(client, observer, of).await,
+        Question::OwnedWorkload(of) => return owned_workload(client, observer, of).await,
         Question::AllNodeOps => return rivals::read(client, observer).await,
         Question::Admission(of, node) => {
             return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await;
@@ -169,7 +169,7 @@ fn is_of_ours(job: &Job) -> bool {
     owner.is_nodeop() && object_name::attempt((&owner.name, &owner.uid), &node, "", &name).is_some()
 }
 
-async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
+async fn owned_workload(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
     let began = Instant::now();
     let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
     let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace);
@@ -200,8 +200,8 @@ async fn admission(
 
 /// Another replica is one that has our own pod's controller. It stays, is on another node, and is Ready, or
 /// starts.
-async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
-    let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::NotFound) };
+async fn other_replica(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
+    let Some((namespace, name)) = &snapshot.config.own_pod else { return Ok(Answer::NotFound) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = in_time(api.get(name)).await.context("reading our own pod")?;

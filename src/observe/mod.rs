@@ -319,7 +319,7 @@ impl Observer {
     /// A namespace with its first NodeOp comes in at any time, also between two rounds of one plan.
     pub fn snapshot(
         &self,
-        settings: &PlannerConfig,
+        config: &PlannerConfig,
         now: Timestamp,
         leading_since: Timestamp,
         evictions: BTreeMap<String, Eviction>,
@@ -332,7 +332,7 @@ impl Observer {
         let mut snapshot = Snapshot {
             now,
             leading_since,
-            settings: settings.clone(),
+            config: config.clone(),
             evictions,
             answers,
             ..Snapshot::default()

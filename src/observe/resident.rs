@@ -46,7 +46,7 @@ pub fn resident(pod: &Pod) -> NodePod {
     let meta = &pod.metadata;
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_ref());
-    let (deleting_since, grace_seconds, finalizers) = end(meta);
+    let (ends_by, grace_seconds, finalizers) = end(meta);
     NodePod {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
@@ -65,7 +65,7 @@ pub fn resident(pod: &Pod) -> NodePod {
             .filter(|claim| claim.len() <= MAX_NAME)
             .take(MAX_CLAIMS)
             .collect(),
-        deleting_since,
+        ends_by,
         grace_seconds,
         finalizers,
     }
@@ -88,8 +88,8 @@ impl Observer {
             let seen = pods.get(key).filter(|pod| pod.uid == uid).cloned();
             match found.zip(seen) {
                 Some((meta, pod)) => {
-                    let (deleting_since, grace_seconds, finalizers) = end(meta);
-                    let pod = NodePod { deleting_since, grace_seconds, finalizers, ..pod };
+                    let (ends_by, grace_seconds, finalizers) = end(meta);
+                    let pod = NodePod { ends_by, grace_seconds, finalizers, ..pod };
                     pods.apply(view::version(meta), pod)
                 }
                 None if found.is_none() => pods.remove(key, Some(uid), None),

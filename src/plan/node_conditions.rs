@@ -46,7 +46,7 @@ fn change(snapshot: &Snapshot, node: &NodeView) -> Option<ConditionChange> {
 /// What the node is to say, and for whom.
 fn wanted<'a>(snapshot: &Snapshot, node: &'a NodeView) -> (Vec<Lifecycle>, Option<&'a OpRef>) {
     let says = || {
-        let op = node.claimed_by.as_ref().filter(|_| snapshot.settings.node_conditions)?;
+        let op = node.claimed_by.as_ref().filter(|_| snapshot.config.node_conditions)?;
         let object = snapshot.op(op)?;
         let entry = object.status.as_ref()?.node_statuses.get(&node.name)?;
         let is_this_machine = entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
@@ -105,7 +105,7 @@ mod tests {
         let mut world = World::new(entry).node(node).op(|op| {
             op.spec.drain_options = serde_json::from_value(json!({"enabled": true})).unwrap();
         });
-        world.snapshot.settings.node_conditions = true;
+        world.snapshot.config.node_conditions = true;
         outcome(&world.snapshot)
     }
 
@@ -160,7 +160,7 @@ mod tests {
     ) -> (String, Vec<&'static str>) {
         let mut world = World::new(entry).node(|view| view.native_sidecars = native_sidecars).node(node);
         world = world.op(|op| op.spec = serde_json::from_value(spec).unwrap());
-        world.snapshot.settings.node_conditions = true;
+        world.snapshot.config.node_conditions = true;
         outcome(&world.snapshot)
     }
 

@@ -112,7 +112,7 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     }
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
         let statuses = op.status.iter().map(|status| &status.node_statuses);
-        let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
+        let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::NotGivenBack]));
         let members = recorded.filter(|(name, entry)| {
             snapshot.is_control_plane_named(name) || entry.control_plane == Some(true)
         });
@@ -187,7 +187,7 @@ fn gone(snapshot: &Snapshot, apart: &BTreeSet<String>) -> Option<(Unwell, Timest
 
 /// Where the limit lets several go at once, those that are under way are away because they are to be.
 fn apart(snapshot: &Snapshot) -> BTreeSet<String> {
-    let several = snapshot.settings.control_plane_concurrency > 1;
+    let several = snapshot.config.control_plane_concurrency > 1;
     let under_way = if several { control_planes_under_way(snapshot) } else { Vec::new() };
     under_way.into_iter().map(|(_, name)| name).collect()
 }

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// The facts pod of a node; it goes when the node goes.
-pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderConfig) -> Pod {
+pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, config: &RenderConfig) -> Pod {
     let labels = [(names::APP, names::LABELER.to_owned()), ("node", names::label_value(node))];
     let annotations = [(names::NODE_NAME, node.to_owned()), (names::ATTEMPT, attempt.to_string())];
     let owned = |(key, value): (&str, String)| (key.to_owned(), value);
     let meta = ObjectMeta {
         name: Some(name.into()),
-        namespace: Some(site.namespace.clone()),
+        namespace: Some(config.namespace.clone()),
         labels: Some(BTreeMap::from(labels.map(owned))),
         annotations: Some(BTreeMap::from(annotations.map(owned))),
         owner_references: Some(vec![OwnerReference {
@@ -36,7 +36,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
     };
     let reader = Container {
         name: container::FACTS.into(),
-        image: Some(site.operator.clone()),
+        image: Some(config.operator_image.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(applet::NODE_LABELER),
         args: Some(contract::facts_args()),
@@ -55,7 +55,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(contract::FACTS_DEADLINE),
             termination_grace_period_seconds: Some(1),
-            image_pull_secrets: parts::pull_secrets(&[], site, [&reader]),
+            image_pull_secrets: parts::pull_secrets(&[], config, [&reader]),
             containers: vec![reader],
             volumes: Some(vec![
                 parts::host_path("etc", "/etc", "Directory"),

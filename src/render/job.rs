@@ -36,9 +36,9 @@ pub struct On<'a> {
 }
 
 /// The Job of `op` on a node, suspended: it may run once its UID is recorded.
-pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
+pub fn job(op: &NodeOp, on: On<'_>, name: &str, config: &RenderConfig) -> Job {
     let node = on.node;
-    let pod = pod(op, on, name, site);
+    let pod = pod(op, on, name, config);
     let template = pod_meta(op, node, name);
     let template =
         ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
@@ -81,27 +81,27 @@ pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
 
 /// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not
 /// admitted with it.
-pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
+pub fn pod(op: &NodeOp, on: On<'_>, job: &str, config: &RenderConfig) -> PodSpec {
     let (spec, node) = (&op.spec, on.node);
     if let Some(boot) = succeeded_in(op, node) {
-        return record(op, (node, boot), job, site);
+        return record(op, (node, boot), job, config);
     }
     let reboot = spec.reboot_on_success.unwrap_or(false);
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let mut containers = match &spec.upgrade {
         Some(options) => {
             volumes.push(upgrade::volume());
-            vec![upgrade::install(site), upgrade::operation(op, options, job, site)]
+            vec![upgrade::install(config), upgrade::operation(op, options, job, config)]
         }
         None if on.locks => {
             volumes.push(lock::volume());
-            vec![lock::holder(reboot, site), operation(op, site)]
+            vec![lock::holder(reboot, config), operation(op, config)]
         }
-        None => vec![operation(op, site)],
+        None => vec![operation(op, config)],
     };
     if reboot {
-        volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
-        containers.push(sentinel(op, job, None, site));
+        volumes.push(parts::host_path(parts::STATE, &config.state_dir, "DirectoryOrCreate"));
+        containers.push(sentinel(op, job, None, config));
     }
     let found = entry(op, node).and_then(|entry| entry.image.clone());
     if let (Some(operation), Some(image)) =
@@ -109,7 +109,7 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
     {
         operation.image = Some(image);
     }
-    let image_pull_secrets = parts::pull_secrets(&spec.image_pull_secrets, site, &containers);
+    let image_pull_secrets = parts::pull_secrets(&spec.image_pull_secrets, config, &containers);
     // All but the last run one after the other, each only if the one before succeeded, or holds the lock.
     let last = containers.split_off(containers.len() - 1);
     PodSpec {
@@ -126,14 +126,14 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
 
 /// The pod that only records that the command has succeeded in that boot, where the container that comes after
 /// the command could not.
-fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, site: &RenderConfig) -> PodSpec {
-    let containers = vec![sentinel(op, job, Some(boot), site)];
+fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, config: &RenderConfig) -> PodSpec {
+    let containers = vec![sentinel(op, job, Some(boot), config)];
     PodSpec {
         restart_policy: Some("Never".into()),
-        image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, site, &containers),
+        image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, config, &containers),
         security_context: Some(PodSecurityContext::default()),
         containers,
-        volumes: Some(vec![parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate")]),
+        volumes: Some(vec![parts::host_path(parts::STATE, &config.state_dir, "DirectoryOrCreate")]),
         ..parts::pod_spec(node)
     }
 }
@@ -200,10 +200,10 @@ fn on_exit(container: Option<&str>, operator: &str, code: i32) -> PodFailurePoli
     }
 }
 
-fn operation(op: &NodeOp, site: &RenderConfig) -> Container {
+fn operation(op: &NodeOp, config: &RenderConfig) -> Container {
     Container {
         name: container::NODEOP.into(),
-        image: Some(parts::image(&op.spec, site)),
+        image: Some(parts::image(&op.spec, config)),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: op.spec.command.clone().filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
@@ -215,10 +215,10 @@ fn operation(op: &NodeOp, site: &RenderConfig) -> Container {
 }
 
 /// The container that says that the operation succeeded, and in which boot.
-fn sentinel(op: &NodeOp, job: &str, succeeded_in: Option<&str>, site: &RenderConfig) -> Container {
+fn sentinel(op: &NodeOp, job: &str, succeeded_in: Option<&str>, config: &RenderConfig) -> Container {
     Container {
         name: container::SENTINEL.into(),
-        image: Some(site.operator.clone()),
+        image: Some(config.operator_image.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::SENTINEL),
         args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some(), succeeded_in)),
@@ -244,15 +244,15 @@ mod tests {
             "status": {"nodeStatuses": {"n1": {"phase": "Running", "image": "os@sha256:1"}, "n2": {"phase": "Running"}}},
         }))
         .unwrap();
-        let site = RenderConfig {
-            operator: "operator:v1".into(),
+        let config = RenderConfig {
+            operator_image: "operator:v1".into(),
             namespace: "operator-system".into(),
-            default: "busybox".into(),
+            default_image: "busybox".into(),
             state_dir: "/usr/local/.kairos".into(),
             pull_secrets: vec![],
         };
         for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
-            let pod = pod(&op, On { node, locks: true }, "job", &site);
+            let pod = pod(&op, On { node, locks: true }, "job", &config);
             let operation =
                 pod.init_containers.iter().flatten().find(|container| container.name == container::NODEOP);
             assert_eq!(operation.and_then(|operation| operation.image.as_deref()), Some(image));

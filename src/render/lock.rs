@@ -30,13 +30,13 @@ pub fn volume() -> Volume {
 }
 
 /// Takes the lock, and holds it until the kubelet ends it, for a command that is an init container or not.
-pub fn holder(beside_init: bool, site: &RenderConfig) -> Container {
+pub fn holder(beside_init: bool, config: &RenderConfig) -> Container {
     let holds = if beside_init { NodeLock::HoldBesideInit } else { NodeLock::Hold };
     let mut look = parts::applet(contract::applet::NODE_LOCK).unwrap_or_default();
     look.extend(contract::node_lock_args(NodeLock::Check));
     Container {
         name: container::NODE_LOCK.into(),
-        image: Some(site.operator.clone()),
+        image: Some(config.operator_image.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::NODE_LOCK),
         args: Some(contract::node_lock_args(holds)),

@@ -16,11 +16,11 @@ pub mod waiter;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderConfig {
     /// Our own image, for everything that we make ourselves.
-    pub operator: String,
+    pub operator_image: String,
     /// Our own namespace, where facts pods are.
     pub namespace: String,
     /// For a NodeOp that names no image.
-    pub default: String,
+    pub default_image: String,
     /// The directory on the host that keeps sentinels and results over a reboot.
     pub state_dir: String,
     /// Names of the Secrets that pods with our own image pull with, each in the pod's namespace.

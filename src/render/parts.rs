@@ -86,8 +86,8 @@ pub fn owner(op: &NodeOp) -> OwnerReference {
 }
 
 /// The image of the operation.
-pub fn image(spec: &NodeOpSpec, site: &RenderConfig) -> String {
-    spec.image.clone().filter(|image| !image.is_empty()).unwrap_or_else(|| site.default.clone())
+pub fn image(spec: &NodeOpSpec, config: &RenderConfig) -> String {
+    spec.image.clone().filter(|image| !image.is_empty()).unwrap_or_else(|| config.default_image.clone())
 }
 
 /// Our pods go to the node that they are for, whatever its taints: that node is cordoned by us, and may be
@@ -111,13 +111,13 @@ pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {
 /// it. One that is not there in the pod's namespace is passed over by the kubelet.
 pub fn pull_secrets<'a>(
     of_user: &[LocalObjectReference],
-    site: &RenderConfig,
+    config: &RenderConfig,
     containers: impl IntoIterator<Item = &'a Container>,
 ) -> Option<Vec<LocalObjectReference>> {
-    let ours = |image: &String| *image == site.operator;
+    let ours = |image: &String| *image == config.operator_image;
     let needed = containers.into_iter().any(|container| container.image.as_ref().is_some_and(ours));
     let own =
-        site.pull_secrets.iter().filter(|_| needed).map(|name| LocalObjectReference { name: name.clone() });
+        config.pull_secrets.iter().filter(|_| needed).map(|name| LocalObjectReference { name: name.clone() });
     let mut secrets = of_user.to_vec();
     secrets.extend(own.filter(|secret| !of_user.contains(secret)));
     Some(secrets).filter(|secrets| !secrets.is_empty())

@@ -18,16 +18,16 @@ use crate::{
 const BACKSTOP: i64 = 600;
 
 /// The preflight of `op` on `node`; `None` if it asks for none.
-pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<Pod> {
+pub fn pod(op: &NodeOp, node: &str, name: &str, config: &RenderConfig) -> Option<Pod> {
     let spec = &op.spec;
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let (install, check, restart) = match (&spec.preflight, &spec.upgrade) {
         // What fails may be the moment's: the kubelet runs it again until it succeeds or its time is over.
-        (Some(preflight), _) => (None, check(op, preflight, site), "OnFailure"),
+        (Some(preflight), _) => (None, check(op, preflight, config), "OnFailure"),
         (None, Some(options)) => {
             volumes.push(upgrade::volume());
             // What our own check refuses, it refuses each time.
-            (Some(vec![upgrade::install(site)]), upgrade::check(op, options, site), "Never")
+            (Some(vec![upgrade::install(config)]), upgrade::check(op, options, config), "Never")
         }
         (None, None) => return None,
     };
@@ -45,7 +45,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
             ),
             image_pull_secrets: parts::pull_secrets(
                 &spec.image_pull_secrets,
-                site,
+                config,
                 install.iter().flatten().chain([&check]),
             ),
             init_containers: install,
@@ -62,12 +62,12 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
 /// say nothing, which means that the node is to be drained and rebooted. For the same reason what is mounted
 /// below the host's root (on Kairos `/var`, `/tmp`, `/run`) is as writable as the container finds it: a tool
 /// of the host that cannot write its lock or its cache says nothing, too.
-fn check(op: &NodeOp, preflight: &Preflight, site: &RenderConfig) -> Container {
+fn check(op: &NodeOp, preflight: &Preflight, config: &RenderConfig) -> Container {
     let image = preflight.image.clone().filter(|image| !image.is_empty());
     let host = parts::mount(parts::HOST_ROOT, intent::host_mount(op), true);
     Container {
         name: container::PREFLIGHT.into(),
-        image: Some(image.unwrap_or_else(|| parts::image(&op.spec, site))),
+        image: Some(image.unwrap_or_else(|| parts::image(&op.spec, config))),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: Some(preflight.command.clone()).filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),

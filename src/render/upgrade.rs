@@ -47,10 +47,10 @@ fn binary(read_only: bool) -> VolumeMount {
 }
 
 /// Copies our binary into the volume.
-pub fn install(site: &RenderConfig) -> Container {
+pub fn install(config: &RenderConfig) -> Container {
     Container {
         name: container::INSTALL.into(),
-        image: Some(site.operator.clone()),
+        image: Some(config.operator_image.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(applet::INSTALL),
         args: Some(contract::install_args()),
@@ -66,13 +66,13 @@ fn installed(applet: &str) -> Option<Vec<String>> {
 }
 
 /// Runs the agent of the Kairos image on the host, once.
-pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &RenderConfig) -> Container {
+pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, config: &RenderConfig) -> Container {
     Container {
         name: container::NODEOP.into(),
-        image: Some(parts::image(&op.spec, site)),
+        image: Some(parts::image(&op.spec, config)),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: installed(applet::UPGRADE),
-        args: parts::arguments(contract::upgrade_args(job, &site.state_dir, &order(options))),
+        args: parts::arguments(contract::upgrade_args(job, &config.state_dir, &order(options))),
         env: Some(vec![parts::host_dir(op), parts::job_uid()]),
         // The agent is root's; an image whose USER is another one would only break it.
         security_context: Some(SecurityContext {
@@ -87,14 +87,14 @@ pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &Render
 }
 
 /// Looks whether the node needs the upgrade, and whether the image could do it.
-pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &RenderConfig) -> Container {
+pub fn check(op: &NodeOp, options: &UpgradeOptions, config: &RenderConfig) -> Container {
     let everywhere = op.spec.node_selector.as_ref().is_none_or(|selector| *selector == <_>::default());
     Container {
         name: container::PREFLIGHT.into(),
-        image: Some(parts::image(&op.spec, site)),
+        image: Some(parts::image(&op.spec, config)),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: installed(applet::UPGRADE),
-        args: parts::arguments(contract::check_args(&site.state_dir, &order(options), everywhere)),
+        args: parts::arguments(contract::check_args(&config.state_dir, &order(options), everywhere)),
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext {
             run_as_user: Some(0),

@@ -31,12 +31,12 @@ pub struct For<'a> {
 }
 
 /// The waiter of `op` on `node`, with the rights of this account.
-pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site: &RenderConfig) -> Pod {
+pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, config: &RenderConfig) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
-    let (parent, _) = site.state_dir_parts();
-    let waiter = reboot(op, of, site);
+    let (parent, _) = config.state_dir_parts();
+    let waiter = reboot(op, of, config);
     Pod {
         metadata: parts::pod_meta(meta, container::REBOOT),
         spec: Some(PodSpec {
@@ -44,7 +44,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site
             host_pid: Some(true),
             service_account_name: Some(account.into()),
             automount_service_account_token: Some(true),
-            image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, site, [&waiter]),
+            image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, config, [&waiter]),
             termination_grace_period_seconds: Some(10),
             containers: vec![waiter],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
@@ -54,13 +54,13 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site
     }
 }
 
-fn reboot(op: &NodeOp, of: For<'_>, site: &RenderConfig) -> Container {
-    let (_, dir) = site.state_dir_parts();
+fn reboot(op: &NodeOp, of: For<'_>, config: &RenderConfig) -> Container {
+    let (_, dir) = config.state_dir_parts();
     let owner = op.metadata.uid.as_deref().unwrap_or_default();
     let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
     Container {
         name: container::REBOOT.into(),
-        image: Some(site.operator.clone()),
+        image: Some(config.operator_image.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
         args: parts::arguments(contract::reboot_waiter_args(

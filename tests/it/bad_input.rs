@@ -145,7 +145,7 @@ fn admitted(kind: &Kind, spec: &Value) -> Result<Value, String> {
 
 /// What is wrong with what a NodeOp makes.
 fn unfit(op: &NodeOp) -> Vec<String> {
-    let job = job::job(op, rendered::ON, "job", &rendered::site());
+    let job = job::job(op, rendered::ON, "job", &rendered::render_config());
     let mut wrong = Vec::new();
     // Go multiplies it to nanoseconds: above that, a Job fails of a deadline that lies in the past.
     let deadline = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);

@@ -101,31 +101,23 @@ fn fates_are_kubectls() {
         ("DaemonSet with emptyDir", pod(|p| (p.controller, p.local_storage) = (daemon(), true)), "LLLLELR"),
         ("mirror", pod(|p| (p.mirror, p.controller) = (true, node())), "LLLLLLL"),
         ("reading the node's facts for us", pod(|p| p.controller = node()), "LLLLLLL"),
-        (
-            "that, being deleted",
-            pod(|p| (p.deleting_since, p.controller) = (Some(p.created), node())),
-            "LLLLLLL",
-        ),
+        ("that, being deleted", pod(|p| (p.ends_by, p.controller) = (Some(p.created), node())), "LLLLLLL"),
         (
             "finished, bare, emptyDir",
             pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)),
             "EEEEEEE",
         ),
         ("finished of a DaemonSet", pod(|p| (p.finished, p.controller) = (true, daemon())), "EEEEEEE"),
-        ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),
-        (
-            "being deleted, bare",
-            pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)),
-            "WWWWWWW",
-        ),
+        ("being deleted", pod(|p| p.ends_by = Some(p.created)), "WWWWWWW"),
+        ("being deleted, bare", pod(|p| (p.ends_by, p.controller) = (Some(p.created), None)), "WWWWWWW"),
         (
             "mirror, being deleted",
-            pod(|p| (p.mirror, p.controller, p.deleting_since) = (true, node(), Some(p.created))),
+            pod(|p| (p.mirror, p.controller, p.ends_by) = (true, node(), Some(p.created))),
             "LLLLLLL",
         ),
         (
             "DaemonSet, being deleted",
-            pod(|p| (p.controller, p.deleting_since) = (daemon(), Some(p.created))),
+            pod(|p| (p.controller, p.ends_by) = (daemon(), Some(p.created))),
             "LLLLWLW",
         ),
         // The Job of an operation that is over is not shown, so that its pod looks like anybody's.
@@ -155,7 +147,7 @@ fn selectors_and_patience() {
     assert_eq!(letter(&web, &options(|o| o.pod_selector = Some(app("db")))), 'L');
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("web")))), 'L');
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("db")))), 'E');
-    let ending = pod(|p| p.deleting_since = Timestamp::from_second(STARTED).ok());
+    let ending = pod(|p| p.ends_by = Timestamp::from_second(STARTED).ok());
     assert_eq!(
         letter(&ending, &options(|o| o.pod_selector = Some(app("db")))),
         'L',

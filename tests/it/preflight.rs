@@ -4,10 +4,10 @@
 use kairos_operator::{api::nodeop::NodeOp, render::preflight};
 use serde_json::{Value, json};
 
-use crate::rendered::site;
+use crate::rendered::render_config;
 
 fn pod(op: NodeOp) -> Value {
-    json!(preflight::pod(&op, "n1", "name", &site()).unwrap())
+    json!(preflight::pod(&op, "n1", "name", &render_config()).unwrap())
 }
 
 #[test]

@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 
 use crate::tidy::scan;
 
-pub fn site() -> RenderConfig {
+pub fn render_config() -> RenderConfig {
     RenderConfig {
-        operator: "operator:v1".into(),
+        operator_image: "operator:v1".into(),
         namespace: "operator-system".into(),
-        default: "busybox:latest".into(),
+        default_image: "busybox:latest".into(),
         state_dir: "/usr/local/.kairos".into(),
         pull_secrets: vec![],
     }
@@ -45,21 +45,21 @@ fn pod_of(job: Job) -> Pod {
 
 /// Every pod that is made for `op`, and the one that reads a node's facts, each with its main container.
 pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
-    let site = site();
+    let config = render_config();
     let tried = Pod {
         metadata: job::pod_meta(op, "n1", "job"),
-        spec: Some(job::pod(op, ON, "job", &site)),
+        spec: Some(job::pod(op, ON, "job", &config)),
         status: None,
     };
     let mut pods = vec![
-        (container::NODEOP, pod_of(job::job(op, ON, "job", &site))),
-        (container::NODEOP, pod_of(job::job(op, OLD, "job", &site))),
+        (container::NODEOP, pod_of(job::job(op, ON, "job", &config))),
+        (container::NODEOP, pod_of(job::job(op, OLD, "job", &config))),
         (container::NODEOP, tried),
         (
             container::REBOOT,
-            waiter::pod(op, "n1", "waiter", waiter::For { job: "job", succeeded: None }, "account", &site),
+            waiter::pod(op, "n1", "waiter", waiter::For { job: "job", succeeded: None }, "account", &config),
         ),
-        (container::FACTS, facts::pod("n1", "uid", "facts", 0, &site)),
+        (container::FACTS, facts::pod("n1", "uid", "facts", 0, &config)),
     ];
     let unrecorded =
         json!({"phase": "Running", "nodeStatuses": {"n1": {"phase": "Running", "succeededIn": "b1"}}});
@@ -67,8 +67,8 @@ pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     // Whatever stands in the status, an upgrade is no command, and what follows no reboot has no record.
     let records = op.spec.upgrade.is_none() && op.spec.reboot_on_success == Some(true);
     let main = if records { container::SENTINEL } else { container::NODEOP };
-    pods.push((main, pod_of(job::job(&recorded, ON, "job", &site))));
-    pods.extend(preflight::pod(op, "n1", "preflight", &site).map(|pod| (container::PREFLIGHT, pod)));
+    pods.push((main, pod_of(job::job(&recorded, ON, "job", &config))));
+    pods.extend(preflight::pod(op, "n1", "preflight", &config).map(|pod| (container::PREFLIGHT, pod)));
     pods
 }
 
@@ -245,20 +245,20 @@ fn fails_for_good(job: &Job, failed: &str, code: i32) -> bool {
 #[test]
 fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
     let [command, upgrade, _] = ops();
-    let site = site();
-    let job = job::job(&command, ON, "job", &site);
+    let config = render_config();
+    let job = job::job(&command, ON, "job", &config);
     for code in [1, 42, 137] {
         assert!(fails_for_good(&job, container::SENTINEL, code), "the sentinel ended with {code}");
         for ours in [container::NODEOP, container::NODE_LOCK] {
             assert!(!fails_for_good(&job, ours, code), "a user's command may end with {code}");
         }
         // Somebody else's container that fails a pod beside a command that succeeded.
-        let plain = job::job(&op(json!({"command": ["true"]})), ON, "job", &site);
+        let plain = job::job(&op(json!({"command": ["true"]})), ON, "job", &config);
         for job in [&job, &plain] {
             assert!(fails_for_good(job, "apm", code) && !fails_for_good(job, container::NODEOP, code));
         }
     }
-    let job = job::job(&upgrade, ON, "job", &site);
+    let job = job::job(&upgrade, ON, "job", &config);
     let permanent = i32::from(contract::EXIT_PERMANENT);
     for container in [container::INSTALL, container::NODEOP, container::SENTINEL] {
         assert!(
@@ -280,7 +280,7 @@ fn failure_policies_are_admitted() {
     .unwrap();
     for op in [command, upgrade, recovery, record, op(json!({"command": ["true"]}))] {
         for on in [ON, OLD] {
-            let job = job::job(&op, on, "job", &site());
+            let job = job::job(&op, on, "job", &render_config());
             let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();
             let pod = pod_of(job);
             assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
@@ -300,7 +300,7 @@ fn failure_policies_are_admitted() {
 /// Secrets, besides the user's, and no other pod does.
 #[test]
 fn pods_with_our_image_pull_with_the_operators_secrets() {
-    let site = RenderConfig { pull_secrets: vec!["mirror".into(), "shared".into()], ..site() };
+    let config = RenderConfig { pull_secrets: vec!["mirror".into(), "shared".into()], ..render_config() };
     let op = |spec: Value| -> NodeOp {
         serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": spec}))
@@ -315,24 +315,24 @@ fn pods_with_our_image_pull_with_the_operators_secrets() {
     let upgrade = op(
         json!({"image": "os:1", "upgrade": {"active": true}, "rebootOnSuccess": true, "imagePullSecrets": users}),
     );
-    let job = |op: &NodeOp| secrets(&job::pod(op, ON, "job", &site));
-    let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &site).unwrap().spec.unwrap());
+    let job = |op: &NodeOp| secrets(&job::pod(op, ON, "job", &config));
+    let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &config).unwrap().spec.unwrap());
     let both = ["shared", "mine", "mirror"];
     let users = vec!["shared".to_owned(), "mine".into()];
-    assert_eq!(secrets(&job::pod(&plain, OLD, "job", &site)), users, "it has no container of ours");
+    assert_eq!(secrets(&job::pod(&plain, OLD, "job", &config)), users, "it has no container of ours");
     assert_eq!((job(&plain), check(&plain)), (both.map(String::from).to_vec(), users));
     assert_eq!(
         (job(&upgrade), check(&upgrade)),
         (both.map(String::from).to_vec(), both.map(String::from).to_vec())
     );
     let of = waiter::For { job: "job", succeeded: None };
-    assert_eq!(secrets(&waiter::pod(&upgrade, "n1", "name", of, "account", &site).spec.unwrap()), both);
-    assert_eq!(secrets(&facts::pod("n1", "uid", "name", 0, &site).spec.unwrap()), ["mirror", "shared"]);
+    assert_eq!(secrets(&waiter::pod(&upgrade, "n1", "name", of, "account", &config).spec.unwrap()), both);
+    assert_eq!(secrets(&facts::pod("n1", "uid", "name", 0, &config).spec.unwrap()), ["mirror", "shared"]);
 }
 
 /// As a kubelet reads them: what it starts one after the other, with those that run beside what comes after.
 fn order(op: &NodeOp, on: On<'_>) -> Vec<String> {
-    let pod = job::pod(op, on, "job", &site());
+    let pod = job::pod(op, on, "job", &render_config());
     containers(&Pod { spec: Some(pod), ..Pod::default() })
         .map(|container| match container.restart_policy.as_deref() {
             Some("Always") => format!("{} beside", container.name),
@@ -359,11 +359,11 @@ fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
         assert_eq!(order(&recovery, on), ["install", "nodeop"]);
     }
     let beside_init = |op: &NodeOp| {
-        let holder = job::pod(op, ON, "job", &site()).init_containers.unwrap().swap_remove(0);
+        let holder = job::pod(op, ON, "job", &render_config()).init_containers.unwrap().swap_remove(0);
         holder.args.unwrap().contains(&"--beside-init".to_owned())
     };
     assert!(beside_init(&command) && !beside_init(&plain), "with a reboot the command is an init container");
-    let pod = job::pod(&plain, ON, "job", &site());
+    let pod = job::pod(&plain, ON, "job", &render_config());
     let holder = pod.init_containers.as_ref().unwrap()[0].clone();
     let paths = |pod: &PodSpec| {
         let hosts = pod.volumes.iter().flatten().filter_map(|volume| volume.host_path.clone());
@@ -381,11 +381,11 @@ fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
 #[test]
 fn every_applet_of_an_upgrade_is_told_of_the_one_state_directory() {
     let [_, upgrade, _] = ops();
-    let site = RenderConfig { state_dir: "/var/lib/kairos".into(), ..site() };
-    let check = preflight::pod(&upgrade, "n1", "name", &site).unwrap();
+    let config = RenderConfig { state_dir: "/var/lib/kairos".into(), ..render_config() };
+    let check = preflight::pod(&upgrade, "n1", "name", &config).unwrap();
     let of = waiter::For { job: "job", succeeded: None };
-    let waiter = waiter::pod(&upgrade, "n1", "name", of, "account", &site);
-    for pod in [pod_of(job::job(&upgrade, ON, "job", &site)), check, waiter] {
+    let waiter = waiter::pod(&upgrade, "n1", "name", of, "account", &config);
+    for pod in [pod_of(job::job(&upgrade, ON, "job", &config)), check, waiter] {
         let text = serde_json::to_string(&pod).unwrap();
         assert!(text.contains("/var/lib") && !text.contains("/usr/local"), "{text}");
         let told = containers(&pod).find_map(|container| {

@@ -48,7 +48,11 @@ const INDISPENSABLE: &str = "succeededIn";
 const MAX_NOTE: usize = 1024;
 
 impl Actor {
-    pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<LiveObject>> {
+    pub(super) async fn patch_op_status(
+        &self,
+        op: &NodeOp,
+        status: &NodeOpStatus,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let written = self.patch_status(op, status).await?;
         Ok(written.map(|op| LiveObject::Op(Box::new(op))).into_iter().collect())
     }
@@ -97,7 +101,7 @@ impl Actor {
         }
     }
 
-    pub(super) async fn finalizers(
+    pub(super) async fn set_finalizers(
         &self,
         op: &NodeOp,
         finalizers: &[String],

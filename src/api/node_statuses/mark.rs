@@ -18,16 +18,16 @@ pub enum Mark {
     /// It is pending, and more stands there.
     Remarkable,
     /// It has the UID of its node: the node was not given back yet.
-    Identified,
+    NotGivenBack,
     HoldsSlot,
     /// It has the name of a Job.
-    Ran,
+    HasJob,
     /// It has the release that the image brings.
-    Targeted,
+    HasRelease,
     /// What the node runs was not proved.
     Unproved,
     /// It is over, given back, and still as long as it was.
-    Whole,
+    Uncompacted,
     /// It is done, and needed nothing.
     Skipped,
 }
@@ -42,12 +42,12 @@ impl Mark {
         Self::Failed,
         Self::Plain,
         Self::Remarkable,
-        Self::Identified,
+        Self::NotGivenBack,
         Self::HoldsSlot,
-        Self::Ran,
-        Self::Targeted,
+        Self::HasJob,
+        Self::HasRelease,
         Self::Unproved,
-        Self::Whole,
+        Self::Uncompacted,
         Self::Skipped,
     ];
 
@@ -71,12 +71,12 @@ impl Mark {
             }
             Self::Plain => phase == Phase::Pending && is_bare(status),
             Self::Remarkable => phase == Phase::Pending && !is_bare(status),
-            Self::Identified => status.node_uid.is_some(),
+            Self::NotGivenBack => status.node_uid.is_some(),
             Self::HoldsSlot => status.holds_slot == Some(true),
-            Self::Ran => status.job_name.is_some(),
-            Self::Targeted => status.target.is_some(),
+            Self::HasJob => status.job_name.is_some(),
+            Self::HasRelease => status.target.is_some(),
             Self::Unproved => status.verified == Some(false),
-            Self::Whole => {
+            Self::Uncompacted => {
                 let more = status.job_name.is_some()
                     || status.reboot_status.is_some()
                     || status.last_updated.is_some();

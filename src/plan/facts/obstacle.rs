@@ -55,7 +55,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             full
         }
     };
-    let failing: Vec<String> = effects.keeps_failing(&snapshot.failures).into_iter().collect();
+    let failing: Vec<String> = effects.persistent_failure(&snapshot.failures).into_iter().collect();
     // Whose upgrade waits for them is not helped so.
     let way_out = (stuck || !failing.is_empty()) && !reading.is_waited_for(node);
     let said: Vec<String> =

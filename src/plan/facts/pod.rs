@@ -77,7 +77,7 @@ fn ended(pod: &PodView) -> String {
 /// Makes a pod of this attempt, or of the next one whose name is nobody else's.
 pub fn make(snapshot: &Snapshot, node: &NodeView, attempt: i32, last_error: Option<String>) -> Action {
     let is_foreign = |name: &str| {
-        let key = (snapshot.settings.namespace.clone(), name.to_owned());
+        let key = (snapshot.config.namespace.clone(), name.to_owned());
         let there = [snapshot.facts_pods.get(&key), snapshot.pods.get(&key)];
         there.into_iter().flatten().any(|pod| !pod.is_of_node(node))
     };

@@ -41,7 +41,7 @@ impl FirstReleases {
         for taken in [true, false] {
             let counts =
                 |entry: &&NodeStatus| was_taken(entry) == taken && (taken || entry.phase != Phase::Failed);
-            for (name, entry) in nodes.marked([Mark::Targeted]).filter(|(_, entry)| counts(entry)) {
+            for (name, entry) in nodes.marked([Mark::HasRelease]).filter(|(_, entry)| counts(entry)) {
                 // Thousands follow.
                 if bound.len() == snapshot.nodes.archs().len() {
                     break;

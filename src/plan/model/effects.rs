@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
     action::{Action, Notice},
-    failing::{self, Failures},
+    failing::{self, PersistentFailures},
     question::Question,
     why::Why,
 };
@@ -131,7 +131,7 @@ impl Effects {
     }
 
     /// What of it keeps failing.
-    pub fn keeps_failing(&self, failures: &Failures) -> Option<String> {
+    pub fn persistent_failure(&self, failures: &PersistentFailures) -> Option<String> {
         let asked = || failing::first(failures, &self.questions);
         failing::first(failures, &self.actions).or_else(asked)
     }

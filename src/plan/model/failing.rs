@@ -20,7 +20,7 @@ use crate::plan::model::{
 const MAX_NODES_QUOTED: usize = 100;
 
 /// What has failed three times in a row (`controllers::failures`).
-pub type Failures = BTreeMap<Id, PersistentFailure>;
+pub type PersistentFailures = BTreeMap<Id, PersistentFailure>;
 
 /// What is said of something that keeps failing.
 pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
@@ -29,7 +29,7 @@ pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
 
 /// What is said of the first of these that keeps failing.
 pub fn first<'a, T: Identified + 'a>(
-    failures: &Failures,
+    failures: &PersistentFailures,
     all: impl IntoIterator<Item = &'a T>,
 ) -> Option<String> {
     if failures.is_empty() {
@@ -99,10 +99,10 @@ mod tests {
     fn what_is_asked_for_one_node_is_told_of_it_and_of_no_other() {
         let (bad, good) = (Question::Node("n1".into()), Question::Node("n2".into()));
         let snapshot = failing(&bad);
-        let told = Effects::from(bad).keeps_failing(&snapshot.failures);
+        let told = Effects::from(bad).persistent_failure(&snapshot.failures);
         let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z: no etcd";
         assert_eq!(told.as_deref(), Some(expected));
-        assert_eq!(Effects::from(good).keeps_failing(&snapshot.failures), None);
+        assert_eq!(Effects::from(good).persistent_failure(&snapshot.failures), None);
     }
 
     #[test]

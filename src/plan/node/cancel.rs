@@ -71,7 +71,7 @@ pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
 
 /// Ends them for now: the reboot is to come later, and another waiter to see to it. One that has asked for the
 /// reboot goes on.
-pub fn keep_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
+pub fn end_waiters_for_now(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
     let why = "another control-plane node is away, and the reboot has to wait";
     delete_waiters(snapshot, op, node, why, |pod| {
         pod.reboot_state.as_deref().is_none_or(|state| state == reboot_state::WAITING)

@@ -14,7 +14,7 @@ use crate::plan::{
         enforce,
         failure::Failure,
         job::{record_of, start_job},
-        state::{At, DrainRecord, Entry, Found, Pending, State, Working},
+        state::{At, DrainRecord, Entry, ImageRecord, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
     },
@@ -78,7 +78,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
     let mine = (ctx.op.id.key(), ctx.node.name.clone());
     let rivals: Vec<_> =
         quorum::control_planes_under_way(ctx.snapshot).into_iter().filter(|held| *held != mine).collect();
-    if rivals.len() < ctx.snapshot.settings.control_plane_concurrency {
+    if rivals.len() < ctx.snapshot.config.control_plane_concurrency {
         return Planned::from(None).with(effects);
     }
     let ((namespace, name), node) = &rivals[0];
@@ -128,10 +128,10 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
 }
 
 /// What is known of the image: of an operation without a preflight, what the nodes before have run.
-fn found(ctx: &NodeContext<'_>) -> Found {
+fn found(ctx: &NodeContext<'_>) -> ImageRecord {
     let found = ctx.work.found.clone();
     let bound = || image::bound(&ctx.op.object, &ctx.node.arch).filter(|_| ctx.op.intent.preflight.is_none());
-    Found { image: found.image.or_else(bound), ..found }
+    ImageRecord { image: found.image.or_else(bound), ..found }
 }
 
 #[cfg(test)]

@@ -60,12 +60,12 @@ pub fn reboot(ctx: &NodeContext<'_>, watched: bool) -> Planned<Option<Waiting>> 
         return None.into();
     }
     let planned = match quorum::others_away(ctx.snapshot, &ctx.node.name) {
-        Some(why) => Some(Waiting::RebootKept(why)).into(),
+        Some(why) => Some(Waiting::RebootHeldBack(why)).into(),
         None if watched => None.into(),
-        None => others_unwell(ctx, Waiting::RebootKept),
+        None => others_unwell(ctx, Waiting::RebootHeldBack),
     };
-    let kept = matches!(planned.value, Some(Waiting::RebootKept(_)));
-    let waiters = kept.then(|| cancel::keep_waiters(ctx.snapshot, ctx.op, &ctx.node.name));
+    let held_back = matches!(planned.value, Some(Waiting::RebootHeldBack(_)));
+    let waiters = held_back.then(|| cancel::end_waiters_for_now(ctx.snapshot, ctx.op, &ctx.node.name));
     planned.with(waiters.unwrap_or_default())
 }
 

@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext, Op},
-            state::{At, DrainRecord, Entry, Found, Machine, State, WaiterRecord, Working},
+            state::{At, DrainRecord, Entry, ImageRecord, Machine, State, WaiterRecord, Working},
         },
         plan,
     },
@@ -37,7 +37,7 @@ pub fn draining(since: Timestamp) -> (Entry, Working) {
     let work = Working {
         at: At::Drain(drain),
         machine: Machine::default(),
-        found: Found::default(),
+        found: ImageRecord::default(),
         job: None,
         waiter: WaiterRecord::default(),
         reboot: None,

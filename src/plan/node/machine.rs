@@ -91,7 +91,7 @@ fn awaited_until(
     let known = work.machine.id.is_some() && (!op.deleting || work.machine.control_plane);
     let gone = || snapshot.gone_since(&op.id, name);
     let deadline = match &work.at {
-        // One whose reboot is kept from coming has none.
+        // One whose reboot is held back has none.
         At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)
             .unwrap_or_else(|| later(gone(), RETURNS_WITHIN)),
         // It is away, as one that is not Ready.

@@ -59,7 +59,7 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if in_time { next.with(Effects::wake_at(deadline)) } else { next }
 }
 
-/// A reboot that was kept from coming is so no longer, or it has come all the same: its time begins.
+/// A reboot that was held back is so no longer, or it has come all the same: its time begins.
 fn begins(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let deadline = Some(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into());
     let at = At::Reboot(Reboot { deadline, ..reboot.clone() });
@@ -68,11 +68,11 @@ fn begins(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
 
 /// Keeps a reboot from coming of which nobody has been seen to ask for it. Its time begins anew when the
 /// others are well: until then nothing ends it but they, or whoever deletes the NodeOp.
-fn keeps(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Option<Decision>> {
+fn hold_back(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Option<Decision>> {
     let watched = reboot.deadline.is_some() && waiter::is_there(ctx);
     let Planned { value, effects } = enforce::reboot(ctx, watched);
     let next = value.map(|why| match why {
-        Waiting::RebootKept(_) if reboot.deadline.is_some() => {
+        Waiting::RebootHeldBack(_) if reboot.deadline.is_some() => {
             let at = At::Reboot(Reboot { deadline: None, ..reboot.clone() });
             ctx.move_to(Working { at, ..ctx.work.clone() }, why)
         }
@@ -96,8 +96,8 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
         return Failure::DeletedBeforeReboot { upgraded: ctx.op.intent.upgrade }.into();
     }
     let asked_for = asked || went_on.is_some();
-    let kept = if asked_for { Planned::from(None) } else { keeps(ctx, reboot) };
-    if kept.value.is_none() && reboot.deadline.is_none() {
+    let held_back = if asked_for { Planned::from(None) } else { hold_back(ctx, reboot) };
+    if held_back.value.is_none() && reboot.deadline.is_none() {
         return begins(ctx, reboot);
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
@@ -107,7 +107,7 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let mut effects = Effects::act(settle(ctx, reboot));
     // Until it goes down, nothing is to be scheduled on it.
     let enforced = if ctx.node.ready { effects.absorb(claim_and_cordon(ctx)) } else { None };
-    if let Some(next) = effects.absorb(kept) {
+    if let Some(next) = effects.absorb(held_back) {
         return next.with(effects);
     }
     let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();

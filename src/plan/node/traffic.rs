@@ -56,7 +56,7 @@ fn serves(node: &NodeView) -> bool {
 fn taken(snapshot: &Snapshot) -> BTreeSet<&str> {
     let ops = snapshot.ops.values().filter(|op| !op.is_over() && Intent::of(op).disturbs());
     let statuses = ops.flat_map(|op| op.status.iter().map(|status| &status.node_statuses));
-    let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
+    let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::NotGivenBack]));
     recorded.map(|(name, _)| name.as_str()).collect()
 }
 

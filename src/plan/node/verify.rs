@@ -20,7 +20,7 @@ use crate::{
         node::{
             context::{Decision, End, NodeContext},
             cordon,
-            state::{At, Found, Verify},
+            state::{At, ImageRecord, Verify},
             waiting::Waiting,
         },
     },
@@ -35,7 +35,7 @@ pub enum Proof {
 }
 
 /// Compares the release and the boot state of a node with what its upgrade brought.
-pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
+pub fn judge(upgrade: &ImageRecord, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn a_release_proves_and_refutes_and_what_is_unknown_does_neither() {
-        let upgrade = |before: Option<&str>, target: Option<&str>| Found {
+        let upgrade = |before: Option<&str>, target: Option<&str>| ImageRecord {
             before: before.map(Into::into),
             target: target.map(Into::into),
-            ..Found::default()
+            ..ImageRecord::default()
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn an_image_that_grub_may_not_have_tried_is_not_said_to_have_failed() {
         let why = "GRUB cannot write to the disk of /oem, which is encrypted or of another kind";
-        let upgrade = Found { target: Some("v3".into()), not_tried: Some(why.into()), ..Found::default() };
+        let upgrade =
+            ImageRecord { target: Some("v3".into()), not_tried: Some(why.into()), ..ImageRecord::default() };
         let Proof::Refuted(Section::FellBack, said) = judge(&upgrade, Some("v1"), "passive") else {
             panic!()
         };
@@ -248,11 +249,11 @@ mod tests {
 
     #[test]
     fn a_failure_names_both_releases() {
-        let upgrade = Found { target: Some("v2".into()), ..Found::default() };
+        let upgrade = ImageRecord { target: Some("v2".into()), ..ImageRecord::default() };
         let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
         // The release that it ran, written again by force.
-        let forced = Found { target: Some("v2".into()), ..Found::default() };
+        let forced = ImageRecord { target: Some("v2".into()), ..ImageRecord::default() };
         let Proof::Refuted(_, message) = judge(&forced, Some("v2"), "passive") else { panic!() };
         assert_eq!(message, "the node booted its passive image and runs v2: the upgraded image did not boot");
         for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {

@@ -86,7 +86,7 @@ fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
     let kept = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none());
     let kept = kept.map(|kept| failed::sweep(snapshot, node, kept)).unwrap_or_default();
     let effects = Effects::all([released, kept]);
-    let last_error = effects.keeps_failing(&snapshot.failures);
+    let last_error = effects.persistent_failure(&snapshot.failures);
     let unreleased = unreleased.into_iter().flatten().next().map(|why| match why {
         Unreleased::BeingGivenBack { .. } => Unreleased::BeingGivenBack { last_error: last_error.clone() },
         why => why,

@@ -25,7 +25,7 @@ use crate::{
             cancel,
             context::{EntryPlan, Op},
             legacy,
-            state::{At, Entry, Found, JobRecord, JobStep, Machine, Over, State, Working},
+            state::{At, Entry, ImageRecord, JobRecord, JobStep, Machine, Over, State, Working},
         },
         rollout::{
             context::{Outcome, Rollout, RolloutContext},
@@ -162,7 +162,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
             at: At::Job(JobStep::default()),
             job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
             reboot: Some(reboot),
-            ..Working::claims(machine, None, Found::default())
+            ..Working::claims(machine, None, ImageRecord::default())
         };
         let entry = Entry {
             message: Some("taken over from an older operator, with its Job".into()),

@@ -32,7 +32,7 @@ pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
         return;
     }
     let waits = |name: &str| snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
-    let whole = nodes.marked([Mark::Whole]).map(|(name, _)| name).filter(|name| !waits(name));
+    let whole = nodes.marked([Mark::Uncompacted]).map(|(name, _)| name).filter(|name| !waits(name));
     let whole: Vec<String> = whole.cloned().collect();
     if whole.is_empty() {
         return;

@@ -55,7 +55,7 @@ pub fn record(ctx: &RolloutContext<'_>, old: &NodeStatuses, mut rollout: Rollout
         let mark =
             node.filter(is_it).and_then(|node| attempts::mark(&op.object, node, to_nothing, snapshot.now));
         let Some(mark) = mark.map(Effects::from) else { continue };
-        let error = mark.keeps_failing(&snapshot.failures);
+        let error = mark.persistent_failure(&snapshot.failures);
         let why = rollout.progress.failures.complete(NotTaken::Unrecorded.into(), error);
         before.message = Some(why.message.clone());
         rollout.nodes.insert(name.clone(), before);

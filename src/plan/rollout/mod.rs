@@ -81,7 +81,7 @@ enum NodeOpStage<'a> {
     /// It is over, or was deleted before it began.
     Ended,
     /// The Go operator began it.
-    Foreign(&'a NodeOpStatus),
+    Legacy(&'a NodeOpStatus),
     /// It has nodes.
     UnderWay(&'a NodeOpStatus),
     /// Its nodes are still to be chosen.
@@ -95,7 +95,7 @@ impl<'a> NodeOpStage<'a> {
         let op = ctx.op;
         match &op.object.status {
             Some(_) if op.object.is_over() => Self::Ended,
-            Some(status) if legacy::is_legacy(status) => Self::Foreign(status),
+            Some(status) if legacy::is_legacy(status) => Self::Legacy(status),
             // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew,
             // what is done would be done again. So is one of a run from which somebody removed the nodes.
             Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => {
@@ -134,7 +134,7 @@ pub fn plan_nodeop(
     let stage = NodeOpStage::of(&ctx);
     let Planned { value: outcome, effects } = match &stage {
         NodeOpStage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
-        NodeOpStage::Foreign(status) => adopt::take_over(&ctx, status),
+        NodeOpStage::Legacy(status) => adopt::take_over(&ctx, status),
         NodeOpStage::UnderWay(status) => roll(&ctx, status, shared),
         NodeOpStage::New => start(&ctx),
         NodeOpStage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),

@@ -18,7 +18,7 @@ use crate::{
             recall::Recall,
             slots,
             status::OpProgress,
-            stops::{expires, fails, stops},
+            stops::{failed_under_stop_on_failure, wake_at_expiry, why_stopped},
         },
     },
 };
@@ -52,7 +52,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
 
 /// Advances the nodes that are worked on, and those with a preflight.
 fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollout> {
-    let stopped = stops(ctx, &old.node_statuses);
+    let stopped = why_stopped(ctx, &old.node_statuses);
     let recall = Recall::of(ctx, stopped.as_ref());
     let advanced = old.node_statuses.marked([Mark::Running, Mark::Preflight]).map(|(name, node)| {
         let planned = if let Some(back) = recall.node(name, node) {
@@ -64,7 +64,7 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
         } else {
             preflight::advance(ctx, name, node)
         };
-        let error = planned.effects.keeps_failing(&ctx.snapshot.failures);
+        let error = planned.effects.persistent_failure(&ctx.snapshot.failures);
         planned.map(|next| (name, next, error))
     });
     let Planned { value: advanced, effects } = advanced.collect::<Planned<Vec<_>>>();
@@ -81,7 +81,7 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
         }
     }
     // A failure in this pass stops it at once; the other reasons are those found before it.
-    rollout.progress.stopped = stopped.or_else(|| fails(ctx.op, &rollout.nodes));
+    rollout.progress.stopped = stopped.or_else(|| failed_under_stop_on_failure(ctx.op, &rollout.nodes));
     Planned { value: rollout, effects }
 }
 
@@ -89,5 +89,5 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
 fn stops_later(ctx: &RolloutContext<'_>, rollout: &Rollout) -> Effects {
     let Rollout { nodes, progress, .. } = rollout;
     let goes_on = progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]);
-    if goes_on { expires(ctx.op) } else { Effects::default() }
+    if goes_on { wake_at_expiry(ctx.op) } else { Effects::default() }
 }

@@ -53,7 +53,7 @@ struct SlotSearch<'a> {
 pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rollout) -> Planned<Rollout> {
     let mut search = SlotSearch { ctx, old, rollout, effects: Effects::default() };
     let before = search.rollout.nodes.clone();
-    let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
+    let held = before.marked([Mark::NotGivenBack, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
         let mut entry = entry.clone();
         if entry.node_uid.is_some() {

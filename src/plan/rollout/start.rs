@@ -19,7 +19,7 @@ use crate::{
             context::{Outcome, Rollout, RolloutContext},
             not_taken::Stopped,
             status::OpProgress,
-            stops::{expires, stops},
+            stops::{wake_at_expiry, why_stopped},
             targets::{self, Targets},
         },
         upgrades,
@@ -37,11 +37,11 @@ pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
             Err(question) => return Planned::from(Outcome::Nothing(Reasons::default())).with(question),
         }
     }
-    let stopped = stops(ctx, &NodeStatuses::default());
+    let stopped = why_stopped(ctx, &NodeStatuses::default());
     let Planned { value: (nodes, progress), mut effects } = match stopped {
         // It has no nodes, and is to have none.
         Some(why) => not_begun(snapshot, op, why),
-        None => targets(snapshot, op).with(expires(op)),
+        None => targets(snapshot, op).with(wake_at_expiry(op)),
     };
     let nodes = nodes.into();
     let absent = targets::absent(&op.object, &nodes);

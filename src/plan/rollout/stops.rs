@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Why nothing more is started, whatever slots are free.
-pub fn stops(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Option<Stopped> {
+pub fn why_stopped(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Option<Stopped> {
     let RolloutContext { snapshot, op, .. } = ctx;
     let superseded = || {
         let upgrade = upgrades::superseded(ctx.upgrade?, &op.object)?;
@@ -23,21 +23,21 @@ pub fn stops(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Option<Stopped> 
     };
     let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
     let older = || {
-        let upgrade = upgrades::of_older_operator(&op.object)?.to_owned();
+        let upgrade = upgrades::made_by_go_operator(&op.object)?.to_owned();
         Some(Stopped::Superseded { upgrade })
     };
-    fails(op, nodes).or_else(superseded).or_else(expired).or_else(older)
+    failed_under_stop_on_failure(op, nodes).or_else(superseded).or_else(expired).or_else(older)
 }
 
 /// When an operation that has nodes to take starts nothing more.
-pub fn expires(op: &Op) -> Effects {
+pub fn wake_at_expiry(op: &Op) -> Effects {
     op.intent.not_after.map(Effects::wake_at).unwrap_or_default()
 }
 
 /// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
 /// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the first node of
 /// the NodeOp that follows is the canary.
-pub fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
+pub fn failed_under_stop_on_failure(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;
     }

@@ -36,7 +36,7 @@ mod superseded;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{
-    content::of_run as contents_of_run, continuous::comes_back, older::upgrade_of as of_older_operator,
+    content::of_run as contents_of_run, continuous::comes_back, older::upgrade_of as made_by_go_operator,
     superseded::superseded,
 };
 use crate::{

@@ -172,7 +172,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
     let mut snapshot = Snapshot {
         now: Timestamp::from_second(objects["now"].as_i64()?).ok()?,
         leading_since: Timestamp::from_second(NOW - 60).ok()?,
-        settings: PlannerConfig {
+        config: PlannerConfig {
             namespace: "ns".into(),
             own_pod: Some(("ns".into(), "me".into())),
             ..PlannerConfig::default()

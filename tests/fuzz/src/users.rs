@@ -73,12 +73,12 @@ pub fn selector(data: &[u8]) {
     assert_eq!(all, parts.into_iter().all(|part| part));
 }
 
-fn site() -> RenderConfig {
+fn render_config() -> RenderConfig {
     let own = |text: &str| text.to_owned();
     RenderConfig {
-        operator: own("operator"),
+        operator_image: own("operator"),
         namespace: own("own"),
-        default: own("busybox"),
+        default_image: own("busybox"),
         state_dir: own("/usr/local/.kairos"),
         pull_secrets: vec![own("registry")],
     }
@@ -142,10 +142,10 @@ fn render(op: &NodeOp) {
         intent.concurrency != Some(0)
             && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive()))
     );
-    let job = render::job::job(op, render::job::On { node: "n1", locks: true }, "job", &site());
+    let job = render::job::job(op, render::job::On { node: "n1", locks: true }, "job", &render_config());
     let of = render::waiter::For { job: "job", succeeded: None };
-    let waiter = render::waiter::pod(op, "n1", "waiter", of, "account", &site());
-    let preflight = render::preflight::pod(op, "n1", "preflight", &site());
+    let waiter = render::waiter::pod(op, "n1", "waiter", of, "account", &render_config());
+    let preflight = render::preflight::pod(op, "n1", "preflight", &render_config());
     let job_pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
     let mut specs = vec![job_pod];
     specs.extend(waiter.spec);

@@ -255,14 +255,14 @@ async fn a_waiter_with_the_account_of_the_release_before_goes_on_and_the_account
         }
         rig.cluster.apply(&object.to_string()).await.unwrap();
     }
-    let site = RenderConfig {
-        operator: "operator:v1".into(),
+    let config = RenderConfig {
+        operator_image: "operator:v1".into(),
         namespace: "operator-system".into(),
-        default: "busybox:1".into(),
+        default_image: "busybox:1".into(),
         state_dir: "/usr/local/.kairos".into(),
         pull_secrets: vec![],
     };
-    let pod = waiter::pod(&op, "n1", &name, waiter::For { job: &job, succeeded: None }, shared, &site);
+    let pod = waiter::pod(&op, "n1", &name, waiter::For { job: &job, succeeded: None }, shared, &config);
     Api::<Pod>::default_namespaced(rig.cluster.client()).create(&Default::default(), &pod).await.unwrap();
     let before = waiting(&rig, &["n1"]).await;
     rig.start(&[]);

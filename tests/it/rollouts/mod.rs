@@ -3,7 +3,7 @@
 
 mod canary;
 mod drift;
-mod kept;
+mod held_back;
 mod quorum;
 mod slots;
 mod targets;

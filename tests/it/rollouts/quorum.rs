@@ -318,7 +318,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
         let out = cluster.until_stable();
         assert!(makes(&out) || lets_go(&out), "{out:?}");
         // Those that are under way beside it, as the limit allows, are away because they are to be.
-        cluster.s.settings.control_plane_concurrency = 2;
+        cluster.s.config.control_plane_concurrency = 2;
         cluster.op("other", json!({}));
         cluster.entry(
             "other",

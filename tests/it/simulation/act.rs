@@ -96,7 +96,7 @@ impl Operator {
                     world.waits_for.insert(pod, job);
                 }
             }
-            Action::CreateJob { op, node, locks: _, name } => world.make_job(&op, &node, &name),
+            Action::CreateJob { op, node, locks: _, name } => world.create_job(&op, &node, &name),
             Action::ResumeJob { job, resource_version } => world.resume(&job, &resource_version),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::SettleJob { job, boot } => world.settle(&job, boot),
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    fn make_job(&mut self, op: &NodeOp, node: &str, name: &str) {
+    fn create_job(&mut self, op: &NodeOp, node: &str, name: &str) {
         let key = ("default".to_owned(), name.to_owned());
         if self.jobs.live().contains_key(&key) {
             return;

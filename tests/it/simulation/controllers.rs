@@ -170,7 +170,7 @@ impl World {
             }
             let away = self.machines.get(&home.node).is_none_or(|machine| machine.down.is_some());
             let gone = !self.nodes.live().contains_key(&node_key(&home.node));
-            if gone || (home.pod.deleting_since.is_some() && !away && self.rng.chance(40)) {
+            if gone || (home.pod.ends_by.is_some() && !away && self.rng.chance(40)) {
                 let rv = self.next_rv();
                 self.homes.remove(&key, rv);
                 let group = home.pod.labels["app"].clone();
@@ -194,19 +194,19 @@ impl World {
         let Some(home) = self.homes.get(key).filter(|home| home.pod.uid == uid) else {
             return Ok(());
         };
-        if home.pod.deleting_since.is_some() {
+        if home.pod.ends_by.is_some() {
             return Ok(());
         }
         let group = home.pod.labels["app"].clone();
         let away = self.homes.live().values().any(|other| {
             let mate = other.pod.labels["app"] == group;
-            mate && (other.node.is_empty() || other.pod.deleting_since.is_some())
+            mate && (other.node.is_empty() || other.pod.ends_by.is_some())
         });
         if away || self.blocked.get(&group).is_some_and(|until| self.tick < *until) {
             return Err(format!("Cannot evict pod as it would violate the pod's disruption budget {group}."));
         }
         let mut home = (*home).clone();
-        home.pod.deleting_since = Some(self.time());
+        home.pod.ends_by = Some(self.time());
         let rv = self.next_rv();
         self.homes.put(key.clone(), home, rv);
         Ok(())

@@ -204,7 +204,7 @@ impl Operator {
         let mut snapshot = Snapshot {
             now: time(world.now),
             leading_since: time(self.leading_since),
-            settings: PlannerConfig::default(),
+            config: PlannerConfig::default(),
             nodes: nodes.iter().map(|(key, node)| (key.1.clone(), node.clone())).collect(),
             ops: ops.into(),
             jobs: world.jobs.at(self.seen.jobs).clone().into(),

@@ -40,7 +40,7 @@ fn a_pod_whose_name_is_anothers_is_made_under_the_next_one() {
     };
     let attempt = |namespace: &str, of_operations: bool| {
         let mut snapshot = world(std::slice::from_ref(&n1), vec![], 0, &[]);
-        snapshot.settings.namespace = "own".into();
+        snapshot.config.namespace = "own".into();
         let (key, pod) = ((namespace.to_owned(), name(&n1, 0)), Arc::new(squatter(namespace)));
         let pods = if of_operations { &mut snapshot.pods } else { &mut snapshot.facts_pods };
         pods.insert(key, pod);

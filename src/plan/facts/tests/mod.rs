@@ -85,7 +85,7 @@ fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) 
         .unwrap();
     let mut snapshot = Snapshot {
         now: at(0),
-        settings: PlannerConfig { namespace: "ns".into(), ..PlannerConfig::default() },
+        config: PlannerConfig { namespace: "ns".into(), ..PlannerConfig::default() },
         nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
         facts_pods: pods
             .into_iter()

@@ -56,7 +56,7 @@ pub struct Snapshot {
     /// at once.
     pub leading_since: Timestamp,
     /// What the administrator set.
-    pub settings: PlannerConfig,
+    pub config: PlannerConfig,
     /// All nodes, by name.
     pub nodes: NodeTable,
     /// The NodeOps, by namespace and name, but for those of which a record is kept.
@@ -274,7 +274,7 @@ pub struct NodePod {
     pub labels: BTreeMap<String, String>,
     pub created: Timestamp,
     /// Its `deletionTimestamp`: until then its containers may take to end, once its deletion was asked for.
-    pub deleting_since: Option<Timestamp>,
+    pub ends_by: Option<Timestamp>,
     /// The seconds that it was given for that.
     pub grace_seconds: i64,
     /// `Succeeded` or `Failed`.

@@ -76,7 +76,7 @@ pub fn decide(
     if of_daemon_set && options.ignore_daemon_sets {
         return EvictionDecision::Skip("a DaemonSet would make it again at once");
     }
-    if let Some(since) = pod.deleting_since {
+    if let Some(since) = pod.ends_by {
         return match options.skip_wait_for_delete {
             Some(limit) if now >= later(since, limit) => {
                 EvictionDecision::Skip("it is being deleted for too long to be waited for")

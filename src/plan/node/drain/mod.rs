@@ -149,8 +149,8 @@ fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &DrainIntent) -> Evictio
     let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
     // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
     // not be passed by.
-    let deleting_since = pod.deleting_since.map(|_| ctx.snapshot.ending_until(pod));
-    decide(&NodePod { deleting_since, ..pod.clone() }, options, ours, stays_away, ctx.snapshot.now)
+    let ends_by = pod.ends_by.map(|_| ctx.snapshot.ending_until(pod));
+    decide(&NodePod { ends_by, ..pod.clone() }, options, ours, stays_away, ctx.snapshot.now)
 }
 
 /// The pods that only a `strict` drain would refuse to leave, and those that come back, each with why.
@@ -229,7 +229,7 @@ fn say_blocked(
 
 /// A pod that ends: since when, until when it may, and what holds it then.
 fn until_gone(pod: &NodePod) -> String {
-    let Some(until) = pod.deleting_since else { return pod.path() };
+    let Some(until) = pod.ends_by else { return pod.path() };
     let since = until.checked_sub(SignedDuration::from_secs(pod.grace_seconds)).unwrap_or(until);
     let held = if pod.finalizers.is_empty() {
         String::new()

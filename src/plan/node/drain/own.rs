@@ -31,7 +31,7 @@ pub const WHY: &str = "it is the operator itself, which goes last";
 /// Whether this is our own pod.
 pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
     snapshot
-        .settings
+        .config
         .own_pod
         .as_ref()
         .is_some_and(|(namespace, name)| *namespace == pod.namespace && *name == pod.name)
@@ -41,7 +41,7 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Planned<Option<Draining>> {
     let mut pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
     let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
-    if pod.deleting_since.is_some() {
+    if pod.ends_by.is_some() {
         return Some(Draining::OperatorEnds).into();
     }
     let question = Question::OtherReplica(ctx.node.name.clone());
@@ -105,10 +105,7 @@ mod tests {
         let own =
             NodePod { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..NodePod::default() };
         let snapshot = Snapshot {
-            settings: PlannerConfig {
-                own_pod: Some(("own".into(), "me".into())),
-                ..PlannerConfig::default()
-            },
+            config: PlannerConfig { own_pod: Some(("own".into(), "me".into())), ..PlannerConfig::default() },
             drained_pods: [("n1".to_owned(), vec![Arc::new(own)])].into(),
             answers: answer.map(|answer| (Question::OtherReplica("n1".into()), answer)).into_iter().collect(),
             ..Snapshot::default()

@@ -220,7 +220,7 @@ fn what_comes_back_for_ever_is_left_and_named() {
         lives(&mut world, before.into_iter().chain([pod.clone()]).collect());
         let out = world.pass(second);
         assert_eq!(evicted(&out).is_empty(), second > 6, "{second}");
-        before = Some(NodePod { deleting_since: Some(at(second)), ..pod });
+        before = Some(NodePod { ends_by: Some(at(second)), ..pod });
     }
     let tolerant = NodePod { tolerates_cordon: true, ..web("tolerant") };
     lives(&mut world, vec![web("pinned-9"), tolerant]);

@@ -71,7 +71,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     // failure, too.
     if let Some(found) = recorded_after_all(ctx, pods) {
         return outcome::another_content(ctx, pods)
-            .unwrap_or_else(|| outcome::recorded(ctx, pods, found))
+            .unwrap_or_else(|| outcome::follow_sentinel(ctx, pods, found))
             .into();
     }
     if let Some(wait) = heard_later(ctx, job, pods, why) {

@@ -23,7 +23,7 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
-        state::{At, Found, JobRecord, JobStep, Working},
+        state::{At, ImageRecord, JobRecord, JobStep, Working},
         waiting::Waiting,
     },
 };
@@ -35,7 +35,7 @@ pub fn advance(ctx: &NodeContext<'_>, step: &JobStep) -> Planned<Decision> {
     match (uid, ctx.snapshot.jobs.get(&key)) {
         (None, None) => make::make(ctx, name, step),
         (None, Some(job)) => make::made(ctx, job),
-        (Some(uid), Some(job)) if job.uid == uid => run::recorded(ctx, job),
+        (Some(uid), Some(job)) if job.uid == uid => run::advance(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
         // is final.
         (Some(uid), found) => match (ctx.snapshot.answer(&Question::Job(key.clone())), found) {
@@ -72,7 +72,7 @@ pub fn begin(ctx: &NodeContext<'_>) -> Planned<Decision> {
 
 /// The operation is next: its Job's name is recorded before the Job is made, and with it what is known of its
 /// image.
-pub fn start_job(ctx: &NodeContext<'_>, found: Found) -> Decision {
+pub fn start_job(ctx: &NodeContext<'_>, found: ImageRecord) -> Decision {
     let at = At::Job(JobStep::default());
     let reboot = Some(ctx.reboot_asked());
     let work = Working { at, job: Some(record_of(ctx)), reboot, found, ..ctx.work.clone() };

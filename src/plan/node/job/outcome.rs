@@ -1,6 +1,6 @@
 //! What follows from a Job's success: the node is done, or its reboot is due.
 
-use super::pods::{Beside, JobPods, Record};
+use super::pods::{Beside, JobPods, SentinelReport};
 use crate::{
     api::nodeop::RebootStatus,
     contract::{ALREADY_AT, RecoveryProof, Sentinel, reboot_state},
@@ -11,7 +11,7 @@ use crate::{
             context::{Decision, End, NodeContext},
             failure::Failure,
             legacy,
-            state::{At, Found, Reboot, WaiterRecord, Working},
+            state::{At, ImageRecord, Reboot, WaiterRecord, Working},
             waiter,
             waiting::Waiting,
         },
@@ -32,10 +32,10 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         };
     }
     match pods.sentinel() {
-        Record::Found(found) => recorded(ctx, pods, found).into(),
-        Record::Lags => Waiting::JobPodLags.into(),
+        SentinelReport::Found(found) => follow_sentinel(ctx, pods, found).into(),
+        SentinelReport::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
-        Record::Gone => to_reboot(ctx, None, None).into(),
+        SentinelReport::Gone => to_reboot(ctx, None, None).into(),
     }
 }
 
@@ -52,7 +52,7 @@ pub fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Deci
 }
 
 /// The operation has succeeded, as the record of this very Job says, whatever condition the Job has.
-pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> Decision {
+pub fn follow_sentinel(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> Decision {
     if found.boot.is_empty() { no_boot_due(ctx, pods) } else { reboot_due(ctx, found, None) }
 }
 
@@ -124,7 +124,7 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
         return ctx.end(End::Done, message).into();
     }
     match pods.sentinel() {
-        Record::Found(found) if found.boot.is_empty() => {
+        SentinelReport::Found(found) if found.boot.is_empty() => {
             if let Some(proved) = proved_unbooted(ctx, pods) {
                 return proved.into();
             }
@@ -133,8 +133,8 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
                 format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
             ctx.end(End::Done, message).into()
         }
-        Record::Found(found) => reboot_due(ctx, found, None).into(),
-        Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
+        SentinelReport::Found(found) => reboot_due(ctx, found, None).into(),
+        SentinelReport::Lags | SentinelReport::Gone => Waiting::OtherContainers { names }.into(),
     }
 }
 
@@ -155,7 +155,7 @@ fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) 
 fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
     let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
     let (left, known) = (sentinel.map(|found| found.boot), &ctx.work.found);
-    let found = Found {
+    let found = ImageRecord {
         before: before.or_else(|| known.before.clone()),
         target: target.or_else(|| known.target.clone()),
         not_tried: not_tried.map(|why| brief(&why)),
@@ -180,7 +180,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
 pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision> {
     let pods = JobPods::of(ctx, ctx.work.job_uid()?);
-    let Record::Found(found) = pods.sentinel() else { return None };
+    let SentinelReport::Found(found) = pods.sentinel() else { return None };
     if found.boot.is_empty() {
         return Some(no_boot_due(ctx, &pods));
     }

@@ -23,7 +23,7 @@ use crate::plan::{
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The Job that is recorded, as it stands.
-pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let pods = JobPods::of(ctx, &job.uid);
     if let Some(wait) = unless_settled(ctx, job) {
         return wait;
@@ -33,8 +33,8 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         JobState::Complete => {
             let next = outcome::another_content(ctx, &pods);
             // What the success leads to is recorded, and its waiter does not wait for that.
-            let kept = enforce::reboot(ctx, true).effects;
-            next.map_or_else(|| outcome::succeeded(ctx, &pods), Into::into).with(kept)
+            let held_back = enforce::reboot(ctx, true).effects;
+            next.map_or_else(|| outcome::succeeded(ctx, &pods), Into::into).with(held_back)
         }
         JobState::Failed(why) => failed::failed(ctx, job, &pods, why),
         JobState::Failing(why) => failed::failing(ctx, job, &pods, why),

@@ -39,7 +39,7 @@ pub enum State {
 pub struct Pending {
     /// The boot in which the preflight said to go on.
     pub passed_in: Option<String>,
-    pub found: Found,
+    pub found: ImageRecord,
     /// The number of the last preflight pod.
     pub attempt: Option<i32>,
     /// Since when it has not been Ready.
@@ -57,7 +57,7 @@ pub struct Preflight {
 
 /// What is known of the image, and of what it replaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ImageRecord {
     /// The release that it brings.
     pub target: Option<String>,
     /// The image by its digest.
@@ -73,7 +73,7 @@ pub struct Found {
 pub struct Working {
     pub at: At,
     pub machine: Machine,
-    pub found: Found,
+    pub found: ImageRecord,
     /// From the moment at which its name is recorded, before it is made.
     pub job: Option<JobRecord>,
     pub waiter: WaiterRecord,
@@ -290,7 +290,7 @@ impl WaiterRecord {
 
 impl Working {
     /// The node was just taken.
-    pub fn claims(machine: Machine, passed_in: Option<String>, found: Found) -> Self {
+    pub fn claims(machine: Machine, passed_in: Option<String>, found: ImageRecord) -> Self {
         let (at, waiter) = (At::Claim { passed_in }, WaiterRecord::default());
         Self { at, machine, found, job: None, waiter, reboot: None, given_up: None }
     }

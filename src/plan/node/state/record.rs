@@ -3,8 +3,8 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    At, DrainRecord, Entry, Found, GivenUp, JobRecord, JobStep, Machine, NewBoot, Over, Pending, Preflight,
-    Reboot, Remade, State, Tampered, Touched, Verify, WaiterRecord, Working,
+    At, DrainRecord, Entry, GivenUp, ImageRecord, JobRecord, JobStep, Machine, NewBoot, Over, Pending,
+    Preflight, Reboot, Remade, State, Tampered, Touched, Verify, WaiterRecord, Working,
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
@@ -96,8 +96,8 @@ fn written(stamp: Stamp) -> Time {
     Time(stamp.written())
 }
 
-fn found(entry: &NodeStatus) -> Found {
-    Found {
+fn found(entry: &NodeStatus) -> ImageRecord {
+    ImageRecord {
         target: entry.target.clone(),
         image: entry.image.clone(),
         before: entry.before.clone(),
@@ -105,8 +105,8 @@ fn found(entry: &NodeStatus) -> Found {
     }
 }
 
-fn with(base: NodeStatus, found: Found) -> NodeStatus {
-    let Found { target, image, before, not_tried } = found;
+fn with(base: NodeStatus, found: ImageRecord) -> NodeStatus {
+    let ImageRecord { target, image, before, not_tried } = found;
     NodeStatus { target, image, before, not_tried, ..base }
 }
 
@@ -250,7 +250,11 @@ mod tests {
         let given_up = GivenUp { reason: "no room".into(), touched: Touched::Perhaps };
         let waiter =
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
-        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), ..Found::default() };
+        let found = ImageRecord {
+            target: Some("v2".into()),
+            image: Some("i@sha256:1".into()),
+            ..ImageRecord::default()
+        };
         let (job, given_up) = (Some(job), Some(given_up));
         let machine = Machine { id: Some("m1".into()), control_plane: true };
         let claims = Working::claims(machine, None, found);

@@ -142,7 +142,7 @@ pub enum Waiting {
 
     Reboot,
     /// The reboot is due, and another control-plane node is not well.
-    RebootKept(Unwell),
+    RebootHeldBack(Unwell),
     /// The reboot is due, and the waiter that does it has to be made anew.
     RebootWaiterLost(Starting),
     /// Another boot id shows, and is read live before it counts.
@@ -178,7 +178,7 @@ impl Waiting {
             | Self::OthersServe => WaitReason::Claim,
             Self::LoadBalancers { .. } => WaitReason::LoadBalancers,
             Self::Rivals => WaitReason::Rival,
-            Self::ControlPlanesUnread | Self::ControlPlaneUnwell(_) | Self::RebootKept(_) => {
+            Self::ControlPlanesUnread | Self::ControlPlaneUnwell(_) | Self::RebootHeldBack(_) => {
                 WaitReason::Quorum
             }
             Self::Drain { drain, waiter: _ } => drain.reason(),
@@ -315,7 +315,7 @@ impl fmt::Display for Waiting {
             Self::JobPodLags => "the Job is complete, its pod is about to be seen so",
             Self::BootBeforeReboot => "Job completed, reading the node's boot id before it reboots",
             Self::Reboot => "Job completed, the node reboots",
-            Self::RebootKept(why) => {
+            Self::RebootHeldBack(why) => {
                 return write!(
                     f,
                     "Job completed, the reboot waits: {why}; if that is gone for good, delete its Node; deleting the NodeOp gives this node back without a reboot"

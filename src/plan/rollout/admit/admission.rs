@@ -39,7 +39,7 @@ impl Admitter<'_, '_> {
     /// Whether the API server admits what we are going to make, asked before anything is made for the first
     /// node.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if self.has_any([Mark::Running, Mark::Ran]) {
+        if self.has_any([Mark::Running, Mark::HasJob]) {
             return None;
         }
         if matches!(self.admission, Admission::Unasked) {

@@ -91,7 +91,7 @@ impl Admitter<'_, '_> {
         let mut entry = entry.clone();
         let why = self.entry(name, &mut entry);
         let wanted = mem::take(&mut self.effects);
-        let error = wanted.keeps_failing(&self.snapshot.failures);
+        let error = wanted.persistent_failure(&self.snapshot.failures);
         // Nobody waits for a node that is gone.
         let is_awaited =
             matches!(entry.phase, Phase::Pending | Phase::Preflight) && why != Some(NotTaken::NodeGone);
@@ -208,7 +208,7 @@ mod tests {
     fn world(rng: &mut fastrand::Rng) -> (Snapshot, NodeOp) {
         let names: Vec<String> = (0..rng.usize(1..90)).map(|n| format!("n{n:02}")).collect();
         let mut snapshot = Snapshot { now: at(10), ..Snapshot::default() };
-        snapshot.settings.control_plane_concurrency = 1;
+        snapshot.config.control_plane_concurrency = 1;
         let rival = op(rng, "rival", &names);
         let me = op(rng, "op", &names);
         for name in &names {

@@ -23,7 +23,7 @@ use crate::{
         },
         node::{
             context::{Op, ends_untouched},
-            state::{Entry, Found, Machine, State, Working},
+            state::{Entry, ImageRecord, Machine, State, Working},
         },
         quorum,
         rollout::{
@@ -346,7 +346,7 @@ impl Admitter<'_, '_> {
         if !self.op.intent.disturbs() || !self.snapshot.is_control_plane(view) {
             return None;
         }
-        let limit = self.snapshot.settings.control_plane_concurrency;
+        let limit = self.snapshot.config.control_plane_concurrency;
         let under_way = self.shared.control_planes(self.snapshot);
         if let Some((key, node)) = under_way.first().filter(|_| under_way.len() >= limit) {
             let (op, node) = (key.clone(), node.clone());
@@ -380,7 +380,7 @@ fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeS
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the
     // operation is held to.
     let (target, before) = (entry.target.take(), entry.before.take());
-    let found = Found { target, image: entry.image.take(), before, not_tried: None };
+    let found = ImageRecord { target, image: entry.image.take(), before, not_tried: None };
     let work = Working::claims(Machine::of(snapshot, view), entry.boot.take(), found);
     *entry = Entry {
         message: Some("being claimed".into()),

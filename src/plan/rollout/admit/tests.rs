@@ -30,7 +30,7 @@ impl World {
     /// The operation's spec on top of what all have, and the entries of its nodes.
     fn new(spec: Value, entries: Value) -> Self {
         let mut snapshot = Snapshot { now: at(0), ..Snapshot::default() };
-        snapshot.settings.control_plane_concurrency = 1;
+        snapshot.config.control_plane_concurrency = 1;
         for name in ["c1", "c2", "w1"] {
             let mut node =
                 NodeView { name: name.into(), uid: name.into(), ready: true, ..NodeView::default() };

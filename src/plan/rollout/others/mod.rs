@@ -83,7 +83,7 @@ impl<'a> Others<'a> {
         self.unfinished.iter().flat_map(move |other| {
             let nodes = other.op.status.iter().map(|status| &status.node_statuses);
             let open = nodes.clone().filter(move |_| waits(other.op));
-            let has = nodes.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
+            let has = nodes.flat_map(|nodes| nodes.marked([Mark::Running, Mark::NotGivenBack]));
             has.chain(open.flat_map(|nodes| nodes.marked([Mark::Pending, Mark::Preflight])))
                 .map(|(name, _)| name)
         })

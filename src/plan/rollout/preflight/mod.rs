@@ -38,7 +38,7 @@ use crate::{
         },
         node::{
             context::{EntryPlan, Op, ends_untouched},
-            state::{Entry, Found, Pending, Preflight, State},
+            state::{Entry, ImageRecord, Pending, Preflight, State},
         },
         pod_news::{self, PodNews},
         rollout::{
@@ -188,7 +188,7 @@ impl PreflightContext<'_> {
             _ => {
                 let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
                 let image = image::pinned(&self.op.object, pod);
-                let found = Found { before, target, image, not_tried: None };
+                let found = ImageRecord { before, target, image, not_tried: None };
                 self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
             }
         }
@@ -248,10 +248,15 @@ impl PreflightContext<'_> {
     /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken
     /// off, if `why` tells.
     fn reset(&self, why: Option<Interrupted>) -> EntryPlan {
-        self.back_to_pending(None, Found::default(), why.map(|why| why.to_string()))
+        self.back_to_pending(None, ImageRecord::default(), why.map(|why| why.to_string()))
     }
 
-    fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> EntryPlan {
+    fn back_to_pending(
+        self,
+        passed_in: Option<String>,
+        found: ImageRecord,
+        message: Option<String>,
+    ) -> EntryPlan {
         let attempt = Some(self.record.attempt.unwrap_or(0));
         let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
         let since = Some(self.snapshot.now.into());
@@ -283,7 +288,7 @@ pub fn forget(status: &mut NodeStatus) {
     let Ok(mut entry) = Entry::parse(status) else { return };
     let State::Pending(pending) = &mut entry.state else { return };
     pending.attempt = pending.attempt.or_else(|| pending.passed_in.take().map(|_| 0));
-    (pending.passed_in, pending.found) = (None, Found::default());
+    (pending.passed_in, pending.found) = (None, ImageRecord::default());
     *status = entry.record();
 }
 

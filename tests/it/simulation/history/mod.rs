@@ -102,7 +102,7 @@ impl World {
     /// Whoever came after the drain was asked to leave, if there was time for that.
     fn check_kept_clear(&mut self, node: &str) {
         let homes = self.homes.live().values().filter(|home| home.node == node && home.bound + 4 < self.now);
-        let unasked = |home: &&Arc<Home>| home.pod.labels["app"] == LATE && home.pod.deleting_since.is_none();
+        let unasked = |home: &&Arc<Home>| home.pod.labels["app"] == LATE && home.pod.ends_by.is_none();
         let left: Vec<_> = homes.filter(unasked).map(|home| home.pod.name.clone()).collect();
         if !left.is_empty() {
             self.broken(format!("{node} goes down with {left:?}, which nobody asked to leave"));

@@ -112,7 +112,7 @@ impl Arrivals {
         let there: BTreeMap<&str, &NodePod> =
             pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect();
         for (uid, late) in &mut self.late {
-            let goes = there.get(uid.as_str()).is_none_or(|pod| pod.deleting_since.is_some());
+            let goes = there.get(uid.as_str()).is_none_or(|pod| pod.ends_by.is_some());
             if goes && !late.counted {
                 late.counted = true;
                 *self.went.entry(late.controller.clone()).or_default() += 1;
@@ -162,9 +162,9 @@ mod tests {
     use crate::plan::model::snapshot::Owner;
 
     fn pod(uid: String, controller: &str, deleting: bool) -> Arc<NodePod> {
-        let deleting_since = deleting.then_some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let ends_by = deleting.then_some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         let controller = Some(Owner { uid: controller.into(), ..Owner::default() });
-        Arc::new(NodePod { uid, controller, deleting_since, ..NodePod::default() })
+        Arc::new(NodePod { uid, controller, ends_by, ..NodePod::default() })
     }
 
     /// How the last of `count` pods came that a controller made one after the other, each as soon as the one
@@ -174,7 +174,7 @@ mod tests {
         let mut last = None;
         for number in 1..=count {
             let before = last.map(|pod: Arc<NodePod>| {
-                Arc::new(NodePod { deleting_since: Some(<_>::default()), ..(*pod).clone() })
+                Arc::new(NodePod { ends_by: Some(<_>::default()), ..(*pod).clone() })
             });
             let new = pod(format!("late-{number}"), &controller(number), false);
             arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>(), true);

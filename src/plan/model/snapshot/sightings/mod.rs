@@ -130,7 +130,7 @@ impl Sightings {
         self.renew_unwatched(snapshot);
         self.renew_stood(snapshot);
         let drained_pods = snapshot.drained_pods.values().flatten();
-        let ending = drained_pods.filter(|pod| pod.deleting_since.is_some());
+        let ending = drained_pods.filter(|pod| pod.ends_by.is_some());
         renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
         self.note_arrivals(snapshot);
         self.replicas.retain(|node, _| snapshot.drained_pods.contains_key(node));

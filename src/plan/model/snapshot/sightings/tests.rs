@@ -157,7 +157,7 @@ fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_
 fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
     let pod = NodePod {
         uid: "p".into(),
-        deleting_since: Some(at(-7200)),
+        ends_by: Some(at(-7200)),
         created: at(-9000),
         grace_seconds: 30,
         ..NodePod::default()

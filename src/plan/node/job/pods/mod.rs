@@ -32,7 +32,7 @@ pub struct JobPods<'a> {
 
 /// What the sentinel container says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum SentinelReport {
     /// The boot in which the operation succeeded; no boot at all if nothing had to be changed.
     Found(Sentinel),
     /// A pod of the Job has not ended yet, as far as one sees.
@@ -92,7 +92,7 @@ impl JobPods<'_> {
     }
 
     /// What the sentinel container printed: the boot in which the operation succeeded.
-    pub fn sentinel(&self) -> Record {
+    pub fn sentinel(&self) -> SentinelReport {
         // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
         // One in which a container of somebody else still runs, or has failed, has succeeded all the same.
         let beside = self.failed_beside().map(|pod| &pod.uid);
@@ -107,15 +107,15 @@ impl JobPods<'_> {
         // has been proved then.
         let newest = found.max_by_key(|(pod, found)| (found.boot == self.boot_id, pod.created, &pod.name));
         if let Some((_, found)) = newest {
-            return Record::Found(found);
+            return SentinelReport::Found(found);
         }
-        if self.are_open() { Record::Lags } else { Record::Gone }
+        if self.are_open() { SentinelReport::Lags } else { SentinelReport::Gone }
     }
 
     /// The record of a Job that has failed all the same: its operation changed nothing, or succeeded in this
     /// boot, or in one that was left since, and then no other pod followed.
     pub fn recorded_after_all(&self) -> Option<Sentinel> {
-        let Record::Found(found) = self.sentinel() else { return None };
+        let SentinelReport::Found(found) = self.sentinel() else { return None };
         let was_last = || self.newest().is_some_and(|pod| pod.phase == PodPhase::Succeeded);
         (found.boot.is_empty() || found.boot == self.boot_id || was_last()).then_some(found)
     }

@@ -112,7 +112,7 @@ fn a_job_without_a_pod_whose_last_one_ran_has_begun() {
     let refused = Answer::Refused("pods: webhook does not answer".into());
     let asked = Question::Admission(world.me.clone(), "n1".into());
     let world = world.now(100).answer(asked, refused).answer(Question::Job(key()), Answer::Found);
-    let told = world.decide(|ctx| line(&run::recorded(ctx, &ctx.snapshot.jobs[&key()])));
+    let told = world.decide(|ctx| line(&run::advance(ctx, &ctx.snapshot.jobs[&key()])));
     assert!(told.starts_with("gives up: no further pod of the Job could start in 40 s"), "{told}");
     assert!(told.contains("webhook does not answer"), "{told}");
 }

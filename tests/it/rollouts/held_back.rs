@@ -143,7 +143,7 @@ fn a_reboot_that_is_due_waits_until_the_others_are_well_and_its_time_begins_then
 
 /// What is under way cannot be taken back, and a reboot that came by itself is one.
 #[test]
-fn a_reboot_that_was_asked_for_is_not_kept_and_one_that_has_come_counts() {
+fn a_reboot_that_was_asked_for_is_not_held_back_and_one_that_has_come_counts() {
     let mut asked = rebooting();
     waiter(&mut asked, "rebooting");
     asked.node("c2", |node| node.ready = false);
@@ -180,7 +180,7 @@ fn a_node_whose_reboot_waits_is_given_back_when_its_nodeop_is_deleted() {
     assert!(!cluster.s.nodes["c1"].unschedulable, "its cordon is taken off");
 }
 
-/// Who is gone for good and is taken out of the cluster keeps nobody.
+/// Who is gone for good and is taken out of the cluster holds nobody back.
 #[test]
 fn a_reboot_goes_on_when_the_node_of_the_member_that_is_away_is_deleted() {
     let mut cluster = rebooting();
