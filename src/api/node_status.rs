@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{nodeop::Phase, text::stored};
 
-/// How the message of a node begins that is done and needed nothing.
+/// How the message of a node begins that is done and needed nothing, for people; see
+/// [`NodeStatus::is_skipped`].
 pub const SKIPPED: &str = "Skipped";
 
 /// Where a node in progress is on its way.
@@ -40,6 +41,17 @@ pub enum RebootStatus {
     Cancelled,
 }
 
+/// Why a node is over that the operation has changed nothing on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NodeReason {
+    /// Nothing had to be done, or somebody else sees to it.
+    Skipped,
+    /// It was found to run the image's release already.
+    UpToDate,
+    /// Its preflight could not run: nothing is known of it, and a later round tries it again.
+    PreflightNotRun,
+}
+
 // The planner reads and writes all of it in one place, `plan::node::state`.
 /// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +68,9 @@ pub struct NodeStatus {
     /// What happens, what is waited for, or what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Why the node is over, in one word, if the operation has changed nothing on it and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<NodeReason>,
     /// What became of the reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_status: Option<RebootStatus>,
@@ -145,6 +160,18 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// Whether the node is done and needed nothing, as was known before it was taken.
+    pub fn is_skipped(&self) -> bool {
+        let says_so = match self.reason {
+            Some(NodeReason::Skipped | NodeReason::UpToDate) => true,
+            Some(NodeReason::PreflightNotRun) => false,
+            // Versions before 1.0 said it by the message alone.
+            None => self.message.as_deref().is_some_and(|said| said.starts_with(SKIPPED)),
+        };
+        // One whose Job has found that nothing had to be done was proved by that.
+        says_so && self.phase == Phase::Completed && self.job_name.is_none() && self.verified.is_none()
+    }
+
     /// All times in it.
     pub fn times_mut(&mut self) -> impl Iterator<Item = &mut Time> {
         let times = [
@@ -166,6 +193,7 @@ impl NodeStatus {
             step: _,
             job_name,
             message: _,
+            reason: _,
             reboot_status: _,
             last_updated: _,
             node_uid,

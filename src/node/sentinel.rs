@@ -34,7 +34,7 @@ use super::{
     host::{Host, reserve},
     job_name, result,
 };
-use crate::contract::{self, Sentinel, UpgradeResult, UpgradeState};
+use crate::contract::{self, BadEnd, Sentinel, UpgradeResult, UpgradeState};
 
 /// How many characters of the reason why GRUB may not try an image are told: the record has to fit into a
 /// termination message.
@@ -77,8 +77,9 @@ pub fn run(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
         )));
     }
     write(args, host).map_err(|error| {
-        let known = "the operation succeeded and is not run again, but its record could not be written";
-        Permanent(format!("{known}: {error:#}. Repair {}, then reboot the node", super::state_directory()))
+        let clause = BadEnd::NotRecorded.clause();
+        let directory = super::state_directory();
+        Permanent(format!("the operation {clause}: {error:#}. Repair {directory}, then reboot the node"))
             .into()
     })
 }

@@ -1,17 +1,11 @@
 //! Closes the loop: the arguments that the controller builds mean to the applet what the controller meant.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::Path};
 
 use kairos_operator::{
     cli::{self, Applet},
     contract::{self, NodeLock, UpgradeOrder, applet},
 };
-
-use crate::tidy::scan;
 
 fn parsed(name: &str, args: Vec<String>) -> Applet {
     let argv = [contract::BINARY.to_owned(), name.to_owned()].into_iter().chain(args.clone());
@@ -113,19 +107,5 @@ fn node_lock() {
             (args.file.as_path(), args.check, args.beside_init),
             (Path::new("/lock/node.lock"), check, beside_init)
         );
-    }
-}
-
-/// The controller tells by them which section of the manual explains a Job's failure.
-#[test]
-fn the_applets_say_what_the_controller_looks_for() {
-    let sources = scan::files(&scan::root().join("src/node"), ".rs");
-    let joined = |path: &PathBuf| {
-        let text = fs::read_to_string(path).unwrap();
-        text.split("\\\n").map(str::trim_start).collect::<String>()
-    };
-    let code: Vec<String> = sources.iter().map(joined).collect();
-    for said in contract::INTERRUPTED.into_iter().chain([contract::UNRECORDED]) {
-        assert!(code.iter().any(|text| text.contains(said)), "nobody says {said:?}");
     }
 }

@@ -1,9 +1,6 @@
 //! What the entries of nodes are looked for by.
 
-use crate::api::{
-    node_status::SKIPPED,
-    nodeop::{NodeStatus, Phase},
-};
+use crate::api::nodeop::{NodeStatus, Phase};
 
 /// Something that an entry says, and by which it is found among thousands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +79,7 @@ impl Mark {
                     || status.last_updated.is_some();
                 phase.is_final() && status.node_uid.is_none() && more
             }
-            // With very many targets the message alone is kept.
-            Self::Skipped => {
-                let says = |message: &str| message.starts_with(SKIPPED);
-                phase == Phase::Completed
-                    && status.job_name.is_none()
-                    && status.message.as_deref().is_some_and(says)
-            }
+            Self::Skipped => status.is_skipped(),
         }
     }
 }
@@ -102,6 +93,7 @@ fn is_bare(status: &NodeStatus) -> bool {
             step: None,
             job_name: None,
             message: _,
+            reason: None,
             reboot_status: None,
             last_updated: None,
             node_uid: None,

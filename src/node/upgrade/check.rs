@@ -13,7 +13,7 @@ use super::{
     plan::{self, Found, Need},
 };
 use crate::{
-    contract::{ALREADY_AT, Proceed, UpgradeOrder, boot_state},
+    contract::{Proceed, UpgradeOrder, boot_state},
     node::{
         AppletExit, Permanent,
         host::{Host, mounts},
@@ -35,7 +35,7 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
         bail!(Permanent(format!("{message}; select nodes by kairos.io/managed=true")));
     }
     let images = match plan::need(order, &found) {
-        Need::Nothing { release } => return Ok(AppletExit::success(format!("{ALREADY_AT}{release}"))),
+        Need::Nothing { release } => return Ok(AppletExit::success(super::up_to_date(&release))),
         Need::Refused(why) => bail!(Permanent(why)),
         Need::Upgrade(images) => images,
     };

@@ -72,7 +72,7 @@ use super::{
     trusted_boot,
 };
 use crate::contract::{
-    self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState, boot_state,
+    self, BadEnd, RecoveryProof, UpToDate, UpgradeOrder, UpgradeResult, UpgradeState, boot_state,
 };
 
 /// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the
@@ -228,7 +228,8 @@ fn upgrade(
             Ok(Run::Failed(message))
                 if images.as_ref().is_some_and(|seen| seen.is_replaced(&replaced::look(&host_dir))) =>
             {
-                bail!(Permanent(format!("{REPLACED}: {message}")))
+                // `started` stays: the new image is, or may be, the one that the node boots next.
+                bail!(Permanent(format!("{}: {message}", BadEnd::Replaced.clause())))
             }
             Ok(Run::Failed(message)) => return failed(path, &state(UpgradeState::Failed), message, patience),
             // `started` stays: it may have been ended after it made the new image the active one.
@@ -257,10 +258,6 @@ fn upgrade(
     }
 }
 
-/// `started` stays: the new image is, or may be, the one that the node boots next.
-const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
-    look at the node, and reboot it before another upgrade";
-
 /// A reboot would be for nothing, and prove the upgrade where the node runs the same release already.
 const NOT_WRITTEN: &str = "kairos-agent ended well, and has not written the active image; its log says what it did instead. \
     The node boots what it ran before";
@@ -286,12 +283,18 @@ fn failed(path: &Path, result: &UpgradeResult, message: String, patience: Durati
 /// A retry would find `started` and call the agent interrupted. That it succeeded is known here and now, and
 /// so is why nobody else will know.
 fn unrecorded(error: &anyhow::Error) -> String {
-    let known = "kairos-agent succeeded and is not run again, but its record could not be written";
-    format!("{known}: {error:#}. Repair the disk, and reboot the node before another upgrade")
+    let clause = BadEnd::NotRecorded.clause();
+    format!("kairos-agent {clause}: {error:#}. Repair the disk, and reboot the node before another upgrade")
 }
 
-/// What is said of a result. That of the recovery image alone is no boot's to prove, so it is said as a
-/// record if it has a witness.
+/// What is said of a node that runs this release already.
+fn up_to_date(release: &str) -> String {
+    let found = UpToDate { up_to_date_at: release.to_owned() };
+    serde_json::to_string(&found).unwrap_or_else(|_| found.to_string())
+}
+
+/// What is said of a result. That nothing had to be done is no boot's to prove, nor is the recovery image alone:
+/// so the one is said as a record, and the other if it has a witness.
 pub fn settled(result: &UpgradeResult) -> String {
     if let (UpgradeState::Upgraded, false, Some(at)) = (result.state, result.active, &result.recovery_at) {
         let proof = RecoveryProof { recovery_at: at.clone(), target: result.target.clone() };
@@ -301,7 +304,7 @@ pub fn settled(result: &UpgradeResult) -> String {
     }
     let target = result.target.as_deref().unwrap_or("a release that the image does not name");
     match (result.state, result.active) {
-        (UpgradeState::UpToDate, _) => format!("{ALREADY_AT}{target}"),
+        (UpgradeState::UpToDate, _) => up_to_date(target),
         (_, true) => format!("upgraded to {target}"),
         (_, false) => format!("recovery upgraded to {target}"),
     }

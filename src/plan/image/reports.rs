@@ -11,7 +11,6 @@ use super::{
 };
 use crate::api::{
     image_content::ImageContent,
-    node_status::SKIPPED,
     node_statuses::NodeStatuses,
     nodeop::{NodeStatus, Phase},
 };
@@ -67,9 +66,8 @@ pub fn binds(content: &ImageContent) -> bool {
 
 /// Whether a node was taken: the image has run on it, or is about to.
 pub fn was_taken(entry: &NodeStatus) -> bool {
-    // Of one of thousands that needed nothing only its message tells that.
-    let is_skipped = || entry.message.as_deref().is_some_and(|said| said.starts_with(SKIPPED));
-    let has_run = || entry.job_name.is_some() || entry.last_updated.is_none() && !is_skipped();
+    // Of one of thousands the name of its Job is not kept.
+    let has_run = || entry.job_name.is_some() || entry.last_updated.is_none() && !entry.is_skipped();
     entry.phase == Phase::Running || entry.phase.is_final() && has_run()
 }
 

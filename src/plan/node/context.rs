@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::nodeop::{NodeOp, NodeStatus, RebootStatus},
+    api::{
+        node_status::NodeReason,
+        nodeop::{NodeOp, NodeStatus, RebootStatus},
+    },
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -122,6 +125,8 @@ pub enum End {
     Done,
     /// No reboot followed, and the node says itself that it has what the upgrade brought.
     DoneAndProved,
+    /// No reboot followed, and the node was found to run what the upgrade would have brought.
+    UpToDate,
     /// It has rebooted, and nothing was to be proved.
     Rebooted,
     /// It runs what the upgrade brought, after its reboot.
@@ -197,14 +202,16 @@ impl NodeContext<'_> {
     pub fn end(&self, end: End, message: impl fmt::Display) -> Decision {
         let (succeeded, reboot, verified) = match end {
             End::Done => (true, RebootStatus::NotRequested, None),
-            End::DoneAndProved => (true, RebootStatus::NotRequested, Some(true)),
+            End::DoneAndProved | End::UpToDate => (true, RebootStatus::NotRequested, Some(true)),
             End::Rebooted => (true, RebootStatus::Completed, None),
             End::RebootedAndProved => (true, RebootStatus::Completed, Some(true)),
             End::RebootedUnproved => (true, RebootStatus::Completed, Some(false)),
             End::FailedAfterReboot => (false, RebootStatus::Completed, None),
         };
         let job_name = ran(self.work);
-        let over = Over { succeeded, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
+        let reason = (end == End::UpToDate).then_some(NodeReason::UpToDate);
+        let over =
+            Over { succeeded, reason, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
         Decision::Record(Box::new(Entry {
             message: Some(message.to_string()),
             since: Some(self.snapshot.now.into()),
@@ -239,11 +246,17 @@ pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, work: &Working) -> Opti
     (record.uid.as_ref() == Some(&job.uid)).then_some(job)
 }
 
-/// The end of a node on which nothing has begun. A node that is still being given back keeps its slot.
-pub fn ends_untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, message: String) -> NodeStatus {
-    let reboot = Some(RebootStatus::NotRequested);
-    let target = entry.target.clone();
-    let over = Over { succeeded, reboot, target, ..Over::default() };
+/// The end of a node on which nothing has begun: well, if `reason` says that nothing had to be done. A node that
+/// is still being given back keeps its slot. `target`: the release that the image brings, if the node told it.
+pub fn ends_untouched(
+    now: Timestamp,
+    entry: &NodeStatus,
+    (reason, target): (Option<NodeReason>, Option<String>),
+    message: String,
+) -> NodeStatus {
+    let succeeded = matches!(reason, Some(NodeReason::Skipped | NodeReason::UpToDate));
+    let over =
+        Over { succeeded, reason, reboot: Some(RebootStatus::NotRequested), target, ..Over::default() };
     let node_uid = entry.node_uid.clone();
     Entry { message: Some(message), since: Some(now.into()), node_uid, state: State::Over(over) }.record()
 }

@@ -25,7 +25,7 @@ pub const fn max_in_progress(targets: usize) -> usize {
 }
 
 /// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot
-/// once no waiter waits for it any more. Phase, message and proof stay; and of the first node of each
+/// once no waiter waits for it any more. Phase, message, reason and proof stay; and of the first node of each
 /// architecture, with which others are compared, the release that the image brought.
 pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
     if nodes.len() <= COMPACT_ABOVE {
@@ -43,6 +43,7 @@ pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
             *entry = NodeStatus {
                 phase: entry.phase,
                 message: entry.message.take(),
+                reason: entry.reason,
                 verified: entry.verified,
                 holds_slot: entry.holds_slot,
                 target: entry.target.take().filter(|_| first.is_of(&name)),

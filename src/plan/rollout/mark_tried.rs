@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     api::{
+        node_status::NodeReason,
         node_statuses::{Change, NodeStatuses},
         nodeop::Phase,
     },
@@ -18,7 +19,6 @@ use crate::{
         rollout::{
             context::{Rollout, RolloutContext},
             not_taken::NotTaken,
-            preflight,
         },
     },
 };
@@ -44,7 +44,7 @@ pub fn record(ctx: &RolloutContext<'_>, old: &NodeStatuses, mut rollout: Rollout
         .changes(old)
         .filter_map(|Change { name, old, new }| {
             let (before, now) = (old?, new?);
-            let to_nothing = now.message.as_deref().is_some_and(preflight::came_to_nothing);
+            let to_nothing = now.reason == Some(NodeReason::PreflightNotRun);
             is_tried(before.phase, now.phase).then(|| (name.clone(), before.clone(), to_nothing))
         })
         .collect();

@@ -6,11 +6,16 @@ use std::fmt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{names, node_status::SKIPPED},
+    api::{
+        names,
+        node_status::{NodeReason, SKIPPED},
+    },
+    contract::UpToDate,
     plan::{
         model::{
             id::{Key, OpRef},
             manual::Section,
+            snapshot::brief,
             why::{WaitReason, Why},
         },
         quorum::Unwell,
@@ -117,6 +122,10 @@ pub enum Precedes {
 /// How a node ends that was never taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Untouched {
+    /// Its preflight says that nothing is to be done, in these words of the command.
+    NotNeeded(String),
+    /// Our own check has found it at the image's release.
+    UpToDate(UpToDate),
     Deleted,
     NotReadyFor(SignedDuration),
     /// A NodeOpUpgrade that was created later decides what the node runs.
@@ -133,18 +142,29 @@ pub enum Untouched {
     Away(SignedDuration),
 }
 
+/// Bytes of a release. A node's check says no longer one (200 characters).
+const MAX_RELEASE: usize = 800;
+
 impl Untouched {
-    /// Whether the node is done, or has failed: whoever set a limit for nodes that are not Ready wants to
-    /// know.
-    pub fn succeeded(&self) -> bool {
+    /// The release that the image brings, if the node was found to run it and says it in earnest.
+    pub fn release(&self) -> Option<String> {
+        let Self::UpToDate(UpToDate { up_to_date_at: release }) = self else { return None };
+        (release.len() <= MAX_RELEASE && !release.contains(char::is_control)).then(|| release.clone())
+    }
+
+    /// Why the node needed nothing. Nothing, if it has failed: whoever set a limit for nodes that are not Ready
+    /// wants to know.
+    pub fn reason(&self) -> Option<NodeReason> {
         match self {
-            Self::NotReadyFor(_) => false,
-            Self::Deleted
+            Self::NotReadyFor(_) => None,
+            Self::UpToDate(_) => Some(NodeReason::UpToDate),
+            Self::NotNeeded(_)
+            | Self::Deleted
             | Self::Newer { .. }
             | Self::Attempted
             | Self::NotSelected
             | Self::OnHold
-            | Self::Away(_) => true,
+            | Self::Away(_) => Some(NodeReason::Skipped),
         }
     }
 }
@@ -288,6 +308,8 @@ impl fmt::Display for Precedes {
 impl fmt::Display for Untouched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotNeeded(said) => write!(f, "{SKIPPED} by preflight: {}", brief(said)),
+            Self::UpToDate(found) => write!(f, "{SKIPPED} by preflight: {}", brief(&found.to_string())),
             Self::Deleted => write!(f, "{SKIPPED}: the node was deleted before its turn"),
             Self::Newer { upgrade: (namespace, name) } => write!(
                 f,

@@ -236,7 +236,7 @@ fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let entry = |name: &String| match snapshot.nodes.get(name) {
         Some(node) if !selector::selects(selector, node) => {
             let why = Untouched::NotSelected;
-            ends_untouched(snapshot.now, &NodeStatus::default(), why.succeeded(), why.to_string())
+            ends_untouched(snapshot.now, &NodeStatus::default(), (why.reason(), None), why.to_string())
         }
         Some(_) | None => NodeStatus::default(),
     };

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     api::{
+        node_status::NodeReason,
         node_statuses::Mark,
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     },
@@ -148,7 +149,8 @@ fn pass_preflights(
         for (name, node) in before.marked([Mark::Pending, Mark::Preflight]) {
             let Some(view) = nodes.get(name).filter(|view| view.ready) else { continue };
             if let Some(why) = skips.get(name) {
-                status.node_statuses.insert(name, ends_untouched(now, node, true, why.clone()));
+                let end = (Some(NodeReason::Skipped), node.target.clone());
+                status.node_statuses.insert(name, ends_untouched(now, node, end, why.clone()));
                 preview.skipped.insert(name.clone(), why.clone());
             } else if node.node_uid.is_none() {
                 let passed = NodeStatus { boot: Some(view.boot_id.clone()), ..NodeStatus::default() };

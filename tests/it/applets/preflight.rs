@@ -66,7 +66,7 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     let node = Machine::new();
     assert_eq!(proceeds(&node, &active()).before.as_deref(), Some("v1"));
     node.boots("b1", "active", "v2");
-    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+    assert_eq!(node.check(&active(), false), (0, r#"{"upToDateAt":"v2"}"#.into()));
     proceeds(&node, &UpgradeOrder { force: true, ..active() });
     proceeds(&node, &UpgradeOrder { recovery: true, ..UpgradeOrder::default() });
     node.write("host/etc/kairos-release", "");
@@ -96,7 +96,7 @@ fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_r
     assert!(node.runs().is_empty());
     proceeds(&node, &UpgradeOrder { force: true, ..active() });
     has_written(&node, "b0", "v3");
-    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+    assert_eq!(node.check(&active(), false), (0, r#"{"upToDateAt":"v2"}"#.into()));
 }
 
 /// Whatever became of the Job that wrote it: a second agent would make that image, which nobody has booted,
@@ -137,7 +137,7 @@ fn a_node_that_runs_from_memory_is_refused_untouched_unless_it_is_at_the_release
     let node = Machine::new();
     node.boots("b1", "active", "v2");
     node.write("proc/cmdline", "netboot kairos.ram");
-    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+    assert_eq!(node.check(&active(), false), (0, r#"{"upToDateAt":"v2"}"#.into()));
 }
 
 /// Agents refuse a machine of which they do not know what it has booted; others know more than we do.

@@ -191,7 +191,7 @@ fn a_node_that_is_there_already_is_left_alone() {
     let node = Machine::new();
     node.boots("b1", "active", "v2");
     for _ in 0..2 {
-        assert_eq!(node.try_once(&active()), (0, "node is already at v2".into()));
+        assert_eq!(node.try_once(&active()), (0, r#"{"upToDateAt":"v2"}"#.into()));
         assert_eq!(node.sentinel_boot(), "", "no reboot");
     }
     assert!(node.runs().is_empty() && !node.path("sentinel/job-1.json").exists());

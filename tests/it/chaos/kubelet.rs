@@ -81,7 +81,7 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             ran(&world, &place, true);
             sleep(world.time(1, 5000)).await;
             match plan::need(&args.order(), &found(&world, &place, "")) {
-                Need::Nothing { release } => (0, format!("{}{release}", contract::ALREADY_AT)),
+                Need::Nothing { release } => (0, format!("{}{release}", contract::UpToDate::SENTENCE)),
                 Need::Refused(why) => (FOR_GOOD, why),
                 Need::Upgrade(_) => (0, String::new()),
             }

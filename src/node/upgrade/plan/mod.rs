@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 pub use self::written::{Untried, untried};
 use crate::{
-    contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state},
+    contract::{BadEnd, UpgradeOrder, UpgradeResult, UpgradeState, boot_state},
     node::{os_release::Release, version},
 };
 
@@ -174,9 +174,7 @@ fn compares(order: &UpgradeOrder) -> bool {
 /// the new image the active one; another run would then make it the fallback too.
 fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.boot == found.boot {
-        return refuse(
-            "an earlier try was interrupted while kairos-agent ran; look at the node before trying again",
-        );
+        return refuse(BadEnd::Interrupted.clause());
     }
     let runs = &found.host.version;
     let runs_target = runs.is_some() && *runs == started.target && found.boot_state == boot_state::ACTIVE;
@@ -184,9 +182,7 @@ fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.active && runs_target && !ran_before {
         return Verdict::Settled(UpgradeResult { state: UpgradeState::Upgraded, ..started.clone() });
     }
-    refuse(
-        "the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again",
-    )
+    refuse(BadEnd::CutOff.clause())
 }
 
 fn refuse(why: &str) -> Verdict {

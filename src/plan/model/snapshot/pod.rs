@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     api::{names, text::brief},
-    contract,
+    contract::{self, UpToDate},
     plan::model::snapshot::Owner,
 };
 
@@ -182,6 +182,14 @@ impl ContainerState {
             }
             Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
         }
+    }
+}
+
+impl ContainerState {
+    /// That the node runs the image's release already, if a container of an upgrade says so.
+    pub fn says_up_to_date(&self) -> Option<UpToDate> {
+        let Self::Ended { code: 0, message, .. } = self else { return None };
+        self.parsed_message().or_else(|| UpToDate::from_sentence(message.trim()))
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{outcome, pods::JobPods, remake, unrecorded};
 use crate::{
-    contract::{self, Sentinel},
+    contract::{BadEnd, Sentinel},
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -92,17 +92,16 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
         gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
     });
-    let message = match message {
-        Some(last) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => {
-            Some(format!("{}: {last}", unrecorded::SAID))
+    let (message, section) = match (message, pods.bad_end(ctx.op.intent.upgrade)) {
+        (Some(last), _) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => {
+            (Some(format!("{}: {last}", unrecorded::SAID)), Section::NotRecorded)
         }
-        message => message,
-    };
-    let section = section(ctx.op.intent.upgrade, message.as_deref().unwrap_or_default());
-    let cause = pods.failure_before().filter(|_| section == Section::Interrupted);
-    let message = match (message, cause) {
-        (Some(message), Some(cause)) => Some(format!("{message}; the try before it: {cause}")),
-        (message, _) => message,
+        (message, Some(BadEnd::NotRecorded)) => (message, Section::NotRecorded),
+        (message, Some(BadEnd::Replaced | BadEnd::Interrupted | BadEnd::CutOff)) => {
+            let cause = pods.failure_before().map(|cause| format!("; the try before it: {cause}"));
+            (message.map(|last| last + &cause.unwrap_or_default()), Section::Interrupted)
+        }
+        (message, None) => (message, Section::JobFailed),
     };
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
 }
@@ -135,16 +134,6 @@ fn heard_later(
     let waits = !ctx.node.ready && may_record && ctx.snapshot.now < until;
     let failing = || Waiting::JobFailing { why: why.to_owned() }.on(ctx.node);
     waits.then(|| failing().with(Effects::wake_at(until)))
-}
-
-/// Where the manual says what to do about a Job that ended with this message. A command of a user's may print
-/// what it likes, and is no agent.
-fn section(is_upgrade: bool, message: &str) -> Section {
-    if message.contains(unrecorded::SAID) || message.contains(contract::UNRECORDED) {
-        return Section::NotRecorded;
-    }
-    let interrupted = is_upgrade && contract::INTERRUPTED.iter().any(|said| message.contains(said));
-    if interrupted { Section::Interrupted } else { Section::JobFailed }
 }
 
 /// What the Job recorded of its success, where a reboot was to follow.
@@ -199,27 +188,4 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, why: NotBegun) -> Decision {
     }
     let remade = Remade::Refused { since: refused_since.unwrap_or_else(|| now.into()) };
     remake::another(ctx, job, remade, &Waiting::JobNotBegun(why))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_last_message_says_decides_what_the_manual_is_asked() {
-        let refused = "exit code 42: upgrading: the node rebooted while kairos-agent ran, and does not show that it was done; look";
-        let unrecorded = "container sentinel-creator ended with exit code 42: the operation succeeded and is not run again, but \
-                          its record could not be written: No space left on device";
-        let tried = format!("{}: exit code 128, StartError", unrecorded::SAID);
-        for (is_upgrade, message, wanted) in [
-            (true, refused, Section::Interrupted),
-            (false, refused, Section::JobFailed),
-            (false, unrecorded, Section::NotRecorded),
-            (true, &tried, Section::NotRecorded),
-            (true, "exit code 1: no space left", Section::JobFailed),
-            (false, "", Section::JobFailed),
-        ] {
-            assert_eq!(section(is_upgrade, message), wanted, "{message}");
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::pods::{Beside, JobPods, SentinelReport};
 use crate::{
     api::nodeop::RebootStatus,
-    contract::{ALREADY_AT, RecoveryProof, Sentinel, reboot_state},
+    contract::{RecoveryProof, Sentinel, reboot_state},
     plan::{
         image,
         model::{effects::Planned, snapshot::brief, time::later},
@@ -91,8 +91,8 @@ fn proved_unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision
     if let Some(proof) = pods.recovery_proof() {
         return Some(recovered(ctx, proof));
     }
-    let found_at = pods.said_first(ALREADY_AT)?;
-    Some(ctx.end(End::DoneAndProved, found_at))
+    let found = pods.up_to_date()?;
+    Some(ctx.end(End::UpToDate, brief(&found.to_string())))
 }
 
 /// The recovery image was written. No boot proves that, and the node's own record does.

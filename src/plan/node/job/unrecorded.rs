@@ -23,7 +23,7 @@ use crate::plan::{
 };
 
 /// What is said of it where nothing more follows.
-pub const SAID: &str = "the operation succeeded in one of its tries, and that could not be recorded, so nothing else will reboot the node";
+pub(super) const SAID: &str = "the operation succeeded in one of its tries, and that could not be recorded, so nothing else will reboot the node";
 
 /// The Job has failed; this is what follows if the command has succeeded and that is not recorded.
 pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Decision>> {

@@ -7,7 +7,7 @@
 mod record;
 
 use crate::{
-    api::nodeop::RebootStatus,
+    api::{node_status::NodeReason, nodeop::RebootStatus},
     plan::model::{
         snapshot::{NodeView, Snapshot},
         stamp::Stamp,
@@ -214,6 +214,8 @@ impl Touched {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Over {
     pub succeeded: bool,
+    /// Why, if the operation has changed nothing.
+    pub reason: Option<NodeReason>,
     pub reboot: Option<RebootStatus>,
     /// The Job that ran.
     pub job_name: Option<String>,

@@ -31,6 +31,7 @@ impl Entry {
             Phase::Running => State::Working(working(entry, &mut missing).into()),
             Phase::Completed | Phase::Failed => State::Over(Over {
                 succeeded: entry.phase == Phase::Completed,
+                reason: entry.reason,
                 reboot: entry.reboot_status,
                 job_name: entry.job_name.clone(),
                 verified: entry.verified,
@@ -76,19 +77,23 @@ impl Entry {
                 ..base
             },
             State::Working(work) => record_work(base, *work),
-            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot, target, machine_id }) => {
-                NodeStatus {
-                    phase: if succeeded { Phase::Completed } else { Phase::Failed },
-                    reboot_status: reboot,
-                    job_name,
-                    verified,
-                    holds_slot: holds_slot.then_some(true),
-                    target,
-                    machine_id,
-                    ..base
-                }
-            }
+            State::Over(over) => record_over(base, over),
         }
+    }
+}
+
+fn record_over(base: NodeStatus, over: Over) -> NodeStatus {
+    let Over { succeeded, reason, reboot, job_name, verified, holds_slot, target, machine_id } = over;
+    NodeStatus {
+        phase: if succeeded { Phase::Completed } else { Phase::Failed },
+        reason,
+        reboot_status: reboot,
+        job_name,
+        verified,
+        holds_slot: holds_slot.then_some(true),
+        target,
+        machine_id,
+        ..base
     }
 }
 
@@ -239,7 +244,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::node::failure::Failure;
+    use crate::{api::node_status::NodeReason, plan::node::failure::Failure};
 
     fn at(second: i64) -> Stamp {
         Timestamp::from_second(1_000_000 + second).unwrap().into()
@@ -277,6 +282,7 @@ mod tests {
         };
         let over = Over {
             succeeded: false,
+            reason: Some(NodeReason::PreflightNotRun),
             reboot: None,
             job_name: Some("j".into()),
             verified: Some(false),

@@ -88,6 +88,5 @@ impl Admitter<'_, '_> {
 /// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of
 /// it proves nothing any more.
 pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, why: &Untouched) -> NodeStatus {
-    let entry = NodeStatus { target: None, ..entry.clone() };
-    ends_untouched(now, &entry, why.succeeded(), why.to_string())
+    ends_untouched(now, entry, (why.reason(), None), why.to_string())
 }

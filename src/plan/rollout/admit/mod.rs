@@ -211,7 +211,8 @@ impl Admitter<'_, '_> {
             Judged::Fits => {}
             Judged::Differs(why) => {
                 let failure = PreflightFailure::OtherContent(why);
-                *entry = ends_untouched(self.snapshot.now, entry, false, failure.to_string());
+                let end = (failure.reason(), entry.target.take());
+                *entry = ends_untouched(self.snapshot.now, entry, end, failure.to_string());
                 return None;
             }
             Judged::Disputed(_) if self.disputes.is_decided_by(view) => {}

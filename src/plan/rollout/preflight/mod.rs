@@ -14,7 +14,7 @@ mod reason;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::reason::{PreflightFailure, came_to_nothing};
+pub use self::reason::PreflightFailure;
 use self::{
     again::Again,
     reason::{Asking, Interrupted, Lost},
@@ -22,18 +22,18 @@ use self::{
 use crate::{
     api::{
         names::container,
-        node_status::SKIPPED,
+        node_status::NodeReason,
         node_statuses::Mark,
         nodeop::{NodeStatus, Phase},
     },
-    contract::{ALREADY_AT, Proceed},
+    contract::Proceed,
     plan::{
         image,
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
             intent::PreflightIntent,
-            snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot, brief},
+            snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot},
             time::later,
         },
         node::{
@@ -43,13 +43,10 @@ use crate::{
         pod_news::{self, PodNews},
         rollout::{
             context::{Rollout, RolloutContext},
-            not_taken::NotTaken,
+            not_taken::{NotTaken, Untouched},
         },
     },
 };
-
-/// Bytes of a release. A node's check says no longer one (200 characters).
-const MAX_RELEASE: usize = 800;
 
 /// Everything that a preflight's step looks at.
 #[derive(Clone, Copy, Debug)]
@@ -180,10 +177,11 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                let skipped = format!("{SKIPPED} by preflight: {}", brief(message));
-                let target = already_at(self.op, message).or_else(|| self.status.target.clone());
-                let status = NodeStatus { target, ..self.status.clone() };
-                EntryPlan::Record(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
+                let found = pod.container(container::PREFLIGHT).filter(|_| asks_ours(self.op));
+                let why = found
+                    .and_then(ContainerState::says_up_to_date)
+                    .map_or_else(|| Untouched::NotNeeded(message.to_owned()), Untouched::UpToDate);
+                self.ends(why.reason(), why.release(), why.to_string())
             }
             _ => {
                 let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
@@ -242,7 +240,12 @@ impl PreflightContext<'_> {
     }
 
     fn fail(&self, why: PreflightFailure) -> EntryPlan {
-        EntryPlan::Record(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
+        self.ends(why.reason(), None, why.to_string())
+    }
+
+    fn ends(&self, reason: Option<NodeReason>, target: Option<String>, message: String) -> EntryPlan {
+        let entry = ends_untouched(self.snapshot.now, self.status, (reason, target), message);
+        EntryPlan::Record(Box::new(entry))
     }
 
     /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken
@@ -267,12 +270,6 @@ impl PreflightContext<'_> {
 /// Whether it is our own check that is asked, and not a user's command.
 fn asks_ours(op: &Op) -> bool {
     op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some()
-}
-
-/// The release that the image brings, if our own check says that the node runs it already.
-fn already_at(op: &Op, message: &str) -> Option<String> {
-    let release = message.strip_prefix(ALREADY_AT).filter(|_| asks_ours(op))?;
-    (release.len() <= MAX_RELEASE && !release.contains(char::is_control)).then(|| release.to_owned())
 }
 
 /// Our own check's record that the node may go ahead, and what it found. The same text from a user's command

@@ -5,13 +5,16 @@ use std::fmt;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::{
-    model::{
-        id::Key,
-        manual::Section,
-        why::{WaitReason, Why},
+use crate::{
+    api::node_status::NodeReason,
+    plan::{
+        model::{
+            id::Key,
+            manual::Section,
+            why::{WaitReason, Why},
+        },
+        rollout::not_taken::NotTaken,
     },
-    rollout::not_taken::NotTaken,
 };
 
 /// Why the verdict is not there yet.
@@ -83,17 +86,19 @@ pub enum PreflightFailure {
     },
 }
 
-/// How the message of a node begins whose preflight failed.
-const FAILED: &str = "Preflight failed: ";
-/// How a message goes on, behind its first part, of a preflight that could not run: for as long as it was given
-/// no pod started, or none came to its end.
-const TO_NOTHING: [&str; 2] = ["no start in ", "no try came to its end in "];
-
-/// Whether a node failed, as its message says, because its preflight could not run: whatever that hindered may
-/// pass, and nothing is known of node and image.
-pub fn came_to_nothing(message: &str) -> bool {
-    let rest = message.strip_prefix(FAILED);
-    rest.is_some_and(|rest| TO_NOTHING.iter().any(|beginning| rest.starts_with(beginning)))
+impl PreflightFailure {
+    /// Whether the preflight could not run: whatever that hindered may pass, and nothing is known of node and
+    /// image.
+    pub fn reason(&self) -> Option<NodeReason> {
+        match self {
+            Self::NotStartedIn { .. } | Self::NoneEndedIn { .. } => Some(NodeReason::PreflightNotRun),
+            Self::Ended(_)
+            | Self::OtherContent(_)
+            | Self::RanFor(_)
+            | Self::NeverSucceeded { .. }
+            | Self::CannotStart(_) => None,
+        }
+    }
 }
 
 /// What is said of a pod that is made again.
@@ -149,7 +154,7 @@ impl fmt::Display for Lost {
 
 impl fmt::Display for PreflightFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(FAILED)?;
+        f.write_str("Preflight failed: ")?;
         match self {
             Self::Ended(why) | Self::OtherContent(why) | Self::CannotStart(why) => f.write_str(why)?,
             Self::RanFor(limit) => {
@@ -173,28 +178,5 @@ impl fmt::Display for PreflightFailure {
             | Self::NoneEndedIn { .. } => Section::PreflightFailed,
         };
         section.fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_preflight_that_could_not_run_is_told_from_one_that_has_said_no() {
-        let limit = SignedDuration::from_secs(60);
-        let why = || "no start in 60 s: no try came to its end in 60 s".to_owned();
-        for (failure, to_nothing) in [
-            (PreflightFailure::NotStartedIn { limit, why: why() }, true),
-            (PreflightFailure::NoneEndedIn { limit, last: Lost::Deleted }, true),
-            (PreflightFailure::Ended(format!("exit code 1: {}", why())), false),
-            (PreflightFailure::CannotStart(format!("InvalidImageName: {}", why())), false),
-            (PreflightFailure::OtherContent(format!("i: {}", why())), false),
-            (PreflightFailure::RanFor(limit), false),
-            (PreflightFailure::NeverSucceeded { limit, last: why() }, false),
-        ] {
-            assert_eq!(came_to_nothing(&failure.to_string()), to_nothing, "{failure}");
-        }
-        assert!(!came_to_nothing(&why()) && !came_to_nothing(""));
     }
 }

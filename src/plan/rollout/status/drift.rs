@@ -6,10 +6,11 @@
 
 use crate::{
     api::{
+        node_status::NodeReason,
         node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
-    contract::ALREADY_AT,
+    contract::UpToDate,
     plan::{image::FirstReleases, model::snapshot::Snapshot, node::context::Op, upgrades::newest::Newer},
 };
 
@@ -50,6 +51,8 @@ fn runs_the_image(op: &Op, entry: &NodeStatus) -> bool {
     // Of one of thousands it is not kept whether it rebooted.
     let rebooted = entry.reboot_status.map_or(op.intent.reboot, |it| it == RebootStatus::Completed);
     let booted = rebooted && entry.verified == Some(true);
-    let found_at = || entry.message.as_deref().is_some_and(|said| said.contains(ALREADY_AT));
+    // Versions before 1.0 said it by the message alone.
+    let said_before = || entry.message.as_deref().is_some_and(|said| said.contains(UpToDate::SENTENCE));
+    let found_at = || entry.reason.map_or_else(said_before, |why| why == NodeReason::UpToDate);
     entry.phase == Phase::Completed && (booted || found_at())
 }

@@ -3,7 +3,6 @@
 use crate::{
     api::{
         names::reason,
-        node_status::SKIPPED,
         node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
@@ -48,11 +47,9 @@ pub fn verified(
     if nodes.is_empty() {
         return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
     }
-    // Of a node of which no more than phase, message and proof are kept the message says whether it was
-    // skipped.
-    let is_skipped =
-        |node: &NodeStatus| node.message.as_deref().is_some_and(|said| said.starts_with(SKIPPED));
-    let ran = |node: &NodeStatus| node.job_name.is_some() || node.last_updated.is_none() && !is_skipped(node);
+    // Of one of thousands the name of its Job is not kept.
+    let ran =
+        |node: &NodeStatus| node.job_name.is_some() || node.last_updated.is_none() && !node.is_skipped();
     let unproved = |node: &NodeStatus| ran(node) && node.verified != Some(true);
     if let Some(unproved) = named(&unproved) {
         let message = format!("what was installed was not booted, and so not proved: {unproved}");

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::{
     api::names::container,
-    contract::{EXIT_PERMANENT, RecoveryProof, Sentinel},
+    contract::{BadEnd, EXIT_PERMANENT, RecoveryProof, Sentinel, UpToDate},
     plan::{
         model::snapshot::{ContainerState, ContainerView, Ended, JobState, PodPhase, PodView, brief},
         node::context::NodeContext,
@@ -131,10 +131,19 @@ impl JobPods<'_> {
         self.all.iter().find_map(|pod| pod.container(container::NODEOP)?.parsed_message())
     }
 
-    /// What the operation said in a pod in which it succeeded, if that begins so.
-    pub fn said_first(&self, beginning: &str) -> Option<String> {
-        let said = self.all.iter().filter(|pod| code(pod, container::NODEOP) == Some(0));
-        said.filter_map(|pod| said_by_operation(pod)).find(|said| said.starts_with(beginning))
+    /// That an upgrade has found the node at its release.
+    pub fn up_to_date(&self) -> Option<UpToDate> {
+        self.all.iter().find_map(|pod| pod.container(container::NODEOP)?.says_up_to_date())
+    }
+
+    /// How an upgrade, or the record of any operation, ended badly in the newest pod, if that says so.
+    pub fn bad_end(&self, is_upgrade: bool) -> Option<BadEnd> {
+        let pod = self.newest().filter(|pod| !is_ended_by_kubelet(pod))?;
+        // A command of a user's may say what it likes.
+        let says = [container::NODEOP, container::SENTINEL].into_iter().skip(usize::from(!is_upgrade));
+        says.filter_map(|name| ended(pod, name))
+            .find(|ended| ended.code != 0)
+            .and_then(|ended| BadEnd::read(&ended.message))
     }
 
     /// The one that was made last.
@@ -260,8 +269,7 @@ fn others(pod: &PodView, are: impl Fn(&ContainerView) -> bool) -> Vec<String> {
 /// What was said last in a pod: by the kubelet, of a pod that it has refused or ended; else by the container
 /// that failed, whichever it is, or by the operation's own.
 fn last_message(pod: &PodView) -> Option<String> {
-    // Of a pod that the kubelet has ended the kubelet knows why; its containers were killed, and know nothing.
-    if pod.phase == PodPhase::Failed && !pod.reason.is_empty() {
+    if is_ended_by_kubelet(pod) {
         return Some(pod.obstacle()?.text);
     }
     let operation = ended(pod, container::NODEOP);
@@ -276,6 +284,11 @@ fn last_message(pod: &PodView) -> Option<String> {
         return Some(format!("container {name} ended with {ended}"));
     }
     said_by_operation(pod)
+}
+
+/// Of a pod that the kubelet has ended the kubelet knows why; its containers were killed, and know nothing.
+fn is_ended_by_kubelet(pod: &PodView) -> bool {
+    pod.phase == PodPhase::Failed && !pod.reason.is_empty()
 }
 
 fn said_by_operation(pod: &PodView) -> Option<String> {

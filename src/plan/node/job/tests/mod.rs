@@ -285,7 +285,7 @@ fn what_interrupted_an_upgrade_is_told_with_the_try_that_found_it() {
             ..refused()
         }
     };
-    let found = format!("upgrading: {}; look at the node before trying again", contract::INTERRUPTED[1]);
+    let found = format!("upgrading: {}", contract::BadEnd::Interrupted.clause());
     let disk = "Evicted: The node was low on resource: ephemeral-storage.";
     for (before, is_upgrade, said, told) in [
         (ended(137, "OOMKilled", ""), true, &found, "; the try before it: exit code 137, OOMKilled"),

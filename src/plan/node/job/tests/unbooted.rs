@@ -49,6 +49,8 @@ fn an_upgrade_that_asks_for_a_reboot_and_needed_none_is_proved_by_what_was_done(
     for (said, verified, told) in [
         (proof, Some(true), "recovery upgraded to v2, as the node's own record says"),
         ("recovery upgraded to v2", None, "recovery upgraded to v2"),
+        (r#"{"upToDateAt":"v2"}"#, Some(true), "node is already at v2"),
+        // What a version before 1.0 says.
         ("node is already at v2", Some(true), "node is already at v2"),
     ] {
         for way in ["complete", "beside", "late"] {

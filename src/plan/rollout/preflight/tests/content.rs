@@ -136,3 +136,27 @@ fn nodes_of_one_architecture_are_brought_one_release() {
         }
     }
 }
+
+/// Our own check says so as a record, and one of a version before 1.0 as a sentence; a command of a user's may
+/// say what it likes.
+#[test]
+fn a_node_that_our_own_check_finds_up_to_date_is_skipped_for_that_reason() {
+    let ours = json!({"preflight": null, "command": null, "upgrade": {}});
+    let record = r#"{"upToDateAt":"v2"}"#;
+    let sentence = "node is already at v2";
+    for (spec, said, reason, target, told) in [
+        (&ours, record, NodeReason::UpToDate, Some("v2"), sentence),
+        (&ours, sentence, NodeReason::UpToDate, Some("v2"), sentence),
+        (&ours, "the node does not run Kairos", NodeReason::Skipped, None, "the node does not run Kairos"),
+        (&json!({}), sentence, NodeReason::Skipped, None, sentence),
+    ] {
+        let mut world = World::new();
+        let entry = serde_json::to_value(world.status("op")).unwrap();
+        world.op("op", 0, spec.clone(), entry);
+        world.ends(0, "Completed", said);
+        assert_eq!(world.comes_to(5), (Phase::Completed, format!("Skipped by preflight: {told}")), "{said}");
+        let entry = world.status("op");
+        assert_eq!((entry.reason, entry.target.as_deref()), (Some(reason), target), "{said}");
+        assert!(entry.is_skipped());
+    }
+}

@@ -5,9 +5,13 @@
 //! test `contract` closes the loop for every applet. Nothing here does anything: it is names and small
 //! records.
 
+mod said;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::said::{BadEnd, Proceed, RecoveryProof, UpToDate};
 
 /// The binary's path in our own image (and its name after `install` copied it).
 pub const BINARY: &str = "/kairos-operator";
@@ -147,52 +151,6 @@ pub struct UpgradeResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tried: Option<String>,
 }
-
-/// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the
-/// record that the node's agent keeps says so, too. Without that record it says a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecoveryProof {
-    /// When, in RFC 3339, by the node's clock. For people only.
-    pub recovery_at: String,
-    /// The release of the image; absent if unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-}
-
-/// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.
-///
-/// A preflight goes ahead by silence, and by any message of a user's command the node is skipped. This record
-/// is our own check's, so it counts in the preflight of an upgrade alone, and means there what silence means.
-/// It makes known what the image would bring, before the node is claimed: a sentinel that says another target
-/// is not of this image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proceed {
-    /// True. A record in which it is not is none.
-    pub proceed: bool,
-    /// The boot in which the node was looked at.
-    pub boot: String,
-    /// The release that the node runs; absent if unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-    /// The release that the image carries; absent if unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-}
-
-/// What `upgrade --check` says, with the release behind it, about a node that runs the image's release already.
-pub const ALREADY_AT: &str = "node is already at ";
-
-/// What a Job's last message has in it where the operation succeeded and its record could not be written.
-pub const UNRECORDED: &str = "is not run again, but its record could not be written";
-/// What an upgrade's last message has in it where nobody knows what an agent has written, or where it failed
-/// late.
-pub const INTERRUPTED: [&str; 3] = [
-    "kairos-agent failed after it had replaced the image that the node boots, and is not run again",
-    "an earlier try was interrupted while kairos-agent ran",
-    "the node rebooted while kairos-agent ran, and does not show that it was done",
-];
 
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
