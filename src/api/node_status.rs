@@ -52,7 +52,7 @@ pub enum NodeReason {
     PreflightNotRun,
 }
 
-// The planner reads and writes all of it in one place, `plan::node::state`.
+// The planner parses it, and writes it, in one place: `plan::node::state`, which says what is read elsewhere.
 /// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -14,7 +14,7 @@ use crate::plan::{
         enforce,
         failure::Failure,
         job::{record_of, start_job},
-        state::{At, DrainRecord, Entry, ImageRecord, Pending, State, Working},
+        state::{At, DrainRecord, ImageRecord, Pending, State, Working},
         traffic,
         waiting::{Draining, Starting, Waiting},
     },
@@ -90,8 +90,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
 fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: String) -> Decision {
     let passed_in = passed_in.map(str::to_owned);
     let state = State::Pending(Pending { passed_in, found: ctx.work.found.clone(), ..Pending::default() });
-    let (message, since) = (Some(why), Some(ctx.snapshot.now.into()));
-    Decision::Record(Box::new(Entry { message, since, state, ..ctx.entry.clone() }))
+    ctx.moves(state, why)
 }
 
 /// Once load balancers have left the node, if they are to, it is disturbed.

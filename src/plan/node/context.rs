@@ -114,7 +114,7 @@ pub enum EntryPlan {
     /// Nothing can be recorded yet; this is why.
     Wait(Why),
     /// Record this.
-    Record(Box<NodeStatus>),
+    Record(Box<Entry>),
 }
 
 /// How the operation ended on a node on which its Job has succeeded. What an upgrade brought is proved, or not;
@@ -152,9 +152,7 @@ pub struct NodeContext<'a> {
 impl NodeContext<'_> {
     /// The next step.
     pub fn move_to(&self, work: Working, message: impl fmt::Display) -> Decision {
-        let (message, since) = (Some(message.to_string()), Some(self.snapshot.now.into()));
-        let state = State::Working(work.into());
-        Decision::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }))
+        self.moves(State::Working(work.into()), message)
     }
 
     /// Records a fact without moving on.
@@ -212,12 +210,12 @@ impl NodeContext<'_> {
         let reason = (end == End::UpToDate).then_some(NodeReason::UpToDate);
         let over =
             Over { succeeded, reason, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
-        Decision::Record(Box::new(Entry {
-            message: Some(message.to_string()),
-            since: Some(self.snapshot.now.into()),
-            node_uid: self.entry.node_uid.clone(),
-            state: State::Over(over),
-        }))
+        self.moves(State::Over(over), message)
+    }
+
+    /// Another phase or step, as which this is said of the node.
+    pub fn moves(&self, state: State, message: impl fmt::Display) -> Decision {
+        Decision::Record(Box::new(self.entry.moved(self.snapshot.now, state, message)))
     }
 }
 
@@ -244,19 +242,4 @@ pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, work: &Working) -> Opti
     let record = work.job.as_ref()?;
     let job = snapshot.jobs.get(&(op.id.namespace.clone(), record.name.clone()))?;
     (record.uid.as_ref() == Some(&job.uid)).then_some(job)
-}
-
-/// The end of a node on which nothing has begun: well, if `reason` says that nothing had to be done. A node that
-/// is still being given back keeps its slot. `target`: the release that the image brings, if the node told it.
-pub fn ends_untouched(
-    now: Timestamp,
-    entry: &NodeStatus,
-    (reason, target): (Option<NodeReason>, Option<String>),
-    message: String,
-) -> NodeStatus {
-    let succeeded = matches!(reason, Some(NodeReason::Skipped | NodeReason::UpToDate));
-    let over =
-        Over { succeeded, reason, reboot: Some(RebootStatus::NotRequested), target, ..Over::default() };
-    let node_uid = entry.node_uid.clone();
-    Entry { message: Some(message), since: Some(now.into()), node_uid, state: State::Over(over) }.record()
 }

@@ -76,5 +76,5 @@ pub fn fail(
         node_uid: marked.map(|node| node.uid.clone()),
         state: State::Over(over),
     };
-    Planned { value: EntryPlan::Record(Box::new(entry.record())), effects }
+    Planned { value: EntryPlan::Record(Box::new(entry)), effects }
 }

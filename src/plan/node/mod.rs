@@ -52,43 +52,39 @@ use self::{
     context::{Decision, EntryPlan, NodeContext, Op},
     failure::Failure,
     machine::Presence,
-    state::{At, Entry, Over, State, Tampered},
+    state::{At, Entry, Over, State, Working},
     waiting::Waiting,
 };
-use crate::{
-    api::nodeop::NodeStatus,
-    plan::model::{
-        effects::{Effects, Planned},
-        snapshot::Snapshot,
-        why::{WaitReason, Why},
-    },
+use crate::plan::model::{
+    effects::{Effects, Planned},
+    snapshot::Snapshot,
+    why::{WaitReason, Why},
 };
 
-/// Advances a node that is worked on.
-pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<EntryPlan> {
-    let (mut entry, missing) = match Entry::parse(status) {
-        Ok(entry) => (entry, None),
-        Err(Tampered { missing, rest }) => (*rest, Some(missing)),
-    };
-    let taken = machine::taken(snapshot, name, entry.node_uid.as_ref());
-    if let (State::Working(work), Some(node)) = (&mut entry.state, taken) {
+/// Advances a node that is worked on. `missing`: what somebody took out of its entry.
+pub fn advance_node(
+    snapshot: &Snapshot,
+    op: &Op,
+    name: &str,
+    (entry, work): (&Entry, &Working),
+    missing: Option<&'static str>,
+) -> Planned<EntryPlan> {
+    let mut work = work.clone();
+    if let Some(node) = machine::taken(snapshot, name, entry.node_uid.as_ref()) {
         work.machine.note(snapshot, node);
     }
-    let State::Working(work) = &entry.state else {
-        return EntryPlan::Record(Box::new(status.clone())).into();
-    };
     let waits = |why: Waiting| Planned::from(EntryPlan::Wait(why.into()));
-    let node = match machine::find(snapshot, op, name, &entry, work) {
+    let node = match machine::find(snapshot, op, name, entry, &work) {
         Presence::Here(node) => node,
         Presence::Rejoined(node) => {
-            let entry = Entry { node_uid: Some(node.uid.clone()), ..entry.clone() };
-            return EntryPlan::Record(Box::new(entry.record())).into();
+            let (node_uid, state) = (Some(node.uid.clone()), State::Working(work.into()));
+            return EntryPlan::Record(Box::new(Entry { node_uid, state, ..entry.clone() })).into();
         }
         Presence::Awaited { why, until } => return waits(why).with(Effects::wake_at(until)),
         Presence::Unconfirmed(question) => return waits(Waiting::NodeUnconfirmed).with(question),
-        Presence::Lost { why, there } => return lost::fail(snapshot, op, name, there, work, why),
+        Presence::Lost { why, there } => return lost::fail(snapshot, op, name, there, &work, why),
     };
-    let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
+    let ctx = NodeContext { snapshot, op, node, entry, work: &work };
     let mut planned = match (&work.given_up, missing) {
         (Some(given_up), _) => give_up::carry_out(&ctx, given_up),
         (None, Some(missing)) => Failure::Tampered { missing }.into(),
@@ -101,7 +97,7 @@ pub fn advance_node(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatu
         planned = give_up::begin(&ctx, given_up).with(Effects { watched_nodes, ..Effects::default() });
     }
     planned.map(|decision| match decision {
-        Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry).record())),
+        Decision::Record(entry) => EntryPlan::Record(Box::new(remark(&ctx, *entry))),
         Decision::Wait(why) => EntryPlan::Wait(why.into()),
         Decision::GiveUp(given_up) => {
             EntryPlan::Wait(Why { reason: WaitReason::Ending, message: given_up.reason })

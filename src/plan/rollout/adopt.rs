@@ -23,7 +23,7 @@ use crate::{
         },
         node::{
             cancel,
-            context::{EntryPlan, Op},
+            context::Op,
             legacy,
             state::{At, Entry, ImageRecord, JobRecord, JobStep, Machine, Over, State, Working},
         },
@@ -107,10 +107,9 @@ fn taken_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(N
     }
     for (name, entry) in &mut nodes {
         match effects.absorb(adopt(snapshot, op, name, entry)) {
-            EntryPlan::Record(next) => *entry = *next,
-            // A reboot pod of a node that was not begun has to end before the node may join: it waits for any
-            // sentinel.
-            EntryPlan::Wait(_) => return Planned { value: None, effects },
+            Adopted::AsItIs => {}
+            Adopted::Becomes(next) => *entry = next.record(),
+            Adopted::NotYet => return Planned { value: None, effects },
         }
     }
     // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
@@ -137,10 +136,19 @@ fn jobs<'a>(snapshot: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobV
     snapshot.jobs_of(&op.id).map(AsRef::as_ref)
 }
 
-fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<EntryPlan> {
+/// What becomes of an entry that the Go operator has written, or would have.
+enum Adopted {
+    AsItIs,
+    Becomes(Box<Entry>),
+    /// A reboot pod of a node that was not begun has to end before the node may join: it waits for any
+    /// sentinel.
+    NotYet,
+}
+
+fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<Adopted> {
     let rebooting = op.intent.reboot && legacy::is_legacy_reboot(op.object.status.as_ref(), old);
     if old.phase.is_final() && !rebooting {
-        return EntryPlan::Record(Box::new(old.clone())).into();
+        return Adopted::AsItIs.into();
     }
     let here: Vec<&JobView> = jobs(snapshot, op).filter(|job| job.node == name).collect();
     // One that has failed does nothing any more, whatever the status names.
@@ -170,17 +178,17 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
             node_uid: node.map(|node| node.uid.clone()),
             state: State::Working(work.into()),
         };
-        return EntryPlan::Record(Box::new(entry.record())).into();
+        return Adopted::Becomes(Box::new(entry)).into();
     }
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
     let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
     let Planned { value, effects } = cancel::waiter(snapshot, op, name, ready, 0);
-    if let Some(open) = value {
-        return Planned { value: EntryPlan::Wait(Why::new(WaitReason::Ending, &open)), effects };
+    if value.is_some() {
+        return Planned { value: Adopted::NotYet, effects };
     }
     if untouched && live.is_empty() {
-        return Planned { value: EntryPlan::Record(Box::default()), effects };
+        return Planned { value: Adopted::Becomes(Box::default()), effects };
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     let message = match live[..] {
@@ -200,7 +208,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
         node_uid: snapshot.nodes.get(name).filter(|_| !live.is_empty()).map(|node| node.uid.clone()),
         state: State::Over(over),
     };
-    Planned { value: EntryPlan::Record(Box::new(entry.record())), effects }
+    Planned { value: Adopted::Becomes(Box::new(entry)), effects }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    api::nodeop::{NodeStatus, Phase},
-    plan::{model::snapshot::NodeView, node::context::Op, release::Unreleased},
+use crate::plan::{
+    model::snapshot::NodeView,
+    node::{context::Op, state::Over},
+    release::Unreleased,
 };
 
 /// The slots of a NodeOp that nobody works on.
@@ -96,16 +97,18 @@ impl fmt::Display for OutOfService {
 }
 
 /// Whether a node is out of service because of what our operation did to it, and what is to be done about it.
-pub fn of(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
+pub fn of(op: &Op, over: &Over, node: &NodeView) -> Option<OutOfService> {
     // One that holds its slot ran, also where its Job's name was left out (see `compact`).
-    let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
+    let began = over.job_name.is_some() || over.holds_slot;
     let (ran, name) = (began && op.intent.disturbs() && !op.deleting, node.name.clone());
     let stays_cordoned = op.intent.cordon && !op.intent.uncordon_on_failure;
-    match entry.phase {
-        _ if !ran => None,
-        Phase::Failed if stays_cordoned && node.unschedulable => Some(OutOfService::Cordoned(name)),
-        Phase::Failed => (!node.ready).then_some(OutOfService::NotReady(name)),
-        Phase::Completed => (!node.ready).then_some(OutOfService::WentDown(name)),
-        Phase::Pending | Phase::Preflight | Phase::Running => None,
+    if !ran {
+        None
+    } else if over.succeeded {
+        (!node.ready).then_some(OutOfService::WentDown(name))
+    } else if stays_cordoned && node.unschedulable {
+        Some(OutOfService::Cordoned(name))
+    } else {
+        (!node.ready).then_some(OutOfService::NotReady(name))
     }
 }

@@ -4,18 +4,15 @@
 //! claim for hours, and the claim is the first thing that is done to a node: until then whatever keeps a
 //! pending node from being taken keeps this one from it, too. It goes back to where it was.
 
-use crate::{
-    api::nodeop::{NodeStatus, Step},
-    plan::{
-        model::snapshot::NodeView,
-        node::{
-            context::EntryPlan,
-            state::{At, Entry, Pending, State, Working},
-        },
-        rollout::{
-            context::RolloutContext,
-            not_taken::{Closed, NotTaken, Stopped},
-        },
+use crate::plan::{
+    model::snapshot::NodeView,
+    node::{
+        context::EntryPlan,
+        state::{At, Entry, Pending, State, Working},
+    },
+    rollout::{
+        context::RolloutContext,
+        not_taken::{Closed, NotTaken, Stopped},
     },
 };
 
@@ -33,26 +30,21 @@ impl<'a> Recall<'a> {
     }
 
     /// What becomes of a node that is worked on, if it is one that is taken back.
-    pub fn node(&self, name: &str, status: &NodeStatus) -> Option<EntryPlan> {
-        // What the Go operator recorded names no step, and may have begun. One that is deleted says so
-        // itself.
+    pub fn node(&self, name: &str, entry: &Entry, work: &Working) -> Option<EntryPlan> {
         let RolloutContext { snapshot, op, .. } = self.ctx;
-        if status.step != Some(Step::Claim) || op.deleting {
+        let Working { at: At::Claim { passed_in }, given_up: None, found, .. } = work else { return None };
+        // One that is deleted says so itself.
+        if op.deleting {
             return None;
         }
-        let node = snapshot.nodes.get(name).filter(|node| Some(&node.uid) == status.node_uid.as_ref())?;
+        let node = snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref())?;
         if node.claimed_by.as_ref() == Some(&op.id) {
             return None;
         }
-        let entry = Entry::parse(status).ok()?;
-        let State::Working(work) = &entry.state else { return None };
-        let Working { at: At::Claim { passed_in }, given_up: None, found, .. } = &**work else { return None };
         let why = self.why(node, passed_in.as_deref())?;
         // Whether it is not claimed is proved before its slot is free (see `slots`): a view may be older.
         let pending = Pending { passed_in: passed_in.clone(), found: found.clone(), ..Pending::default() };
-        let (message, since) = (Some(why.to_string()), Some(snapshot.now.into()));
-        let entry = Entry { message, since, state: State::Pending(pending), ..entry };
-        Some(EntryPlan::Record(Box::new(entry.record())))
+        Some(EntryPlan::Record(Box::new(entry.moved(snapshot.now, State::Pending(pending), why))))
     }
 
     fn why(&self, node: &NodeView, passed_in: Option<&str>) -> Option<NotTaken> {

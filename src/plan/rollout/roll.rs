@@ -2,13 +2,14 @@
 //! what came of both is recorded.
 
 use crate::{
-    api::{
-        node_statuses::Mark,
-        nodeop::{NodeOpStatus, Phase},
-    },
+    api::{node_statuses::Mark, nodeop::NodeOpStatus},
     plan::{
         model::effects::{Effects, Planned},
-        node::{self, context::EntryPlan},
+        node::{
+            self,
+            context::EntryPlan,
+            state::{Entry, State, Tampered},
+        },
         release,
         rollout::{
             admit::{self, Shared},
@@ -54,25 +55,31 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
 fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollout> {
     let stopped = why_stopped(ctx, &old.node_statuses);
     let recall = Recall::of(ctx, stopped.as_ref());
-    let advanced = old.node_statuses.marked([Mark::Running, Mark::Preflight]).map(|(name, node)| {
-        let planned = if let Some(back) = recall.node(name, node) {
-            back.into()
-        } else if node.phase == Phase::Running {
-            node::advance_node(ctx.snapshot, ctx.op, name, node)
-        } else if stopped.is_some() {
-            preflight::withdrawn(ctx, node).into()
-        } else {
-            preflight::advance(ctx, name, node)
+    let advanced = old.node_statuses.marked([Mark::Running, Mark::Preflight]).filter_map(|(name, status)| {
+        let (entry, missing) = match Entry::parse(status) {
+            Ok(entry) => (entry, None),
+            Err(Tampered { missing, rest }) => (*rest, Some(missing)),
+        };
+        let planned = match &entry.state {
+            State::Working(work) => match recall.node(name, &entry, work) {
+                Some(back) => back.into(),
+                None => node::advance_node(ctx.snapshot, ctx.op, name, (&entry, work), missing),
+            },
+            State::Preflight(record) if stopped.is_some() => {
+                EntryPlan::Record(Box::new(preflight::withdrawn(ctx.snapshot.now, &entry, record))).into()
+            }
+            State::Preflight(record) => preflight::advance(ctx, name, &entry, record),
+            State::Pending(_) | State::Over(_) => return None,
         };
         let error = planned.effects.persistent_failure(&ctx.snapshot.failures);
-        planned.map(|next| (name, next, error))
+        Some(planned.map(|next| (name, next, error)))
     });
     let Planned { value: advanced, effects } = advanced.collect::<Planned<Vec<_>>>();
     let progress = OpProgress { deleting: ctx.op.deleting, ..OpProgress::default() };
     let mut rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
     for (name, next, error) in advanced {
         match next {
-            EntryPlan::Record(next) => rollout.nodes.insert(name, *next),
+            EntryPlan::Record(next) => rollout.nodes.insert(name, next.record()),
             EntryPlan::Wait(why) => {
                 let why = rollout.progress.failures.complete(why, error);
                 rollout.nodes.say(name, &why.message);

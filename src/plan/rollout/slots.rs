@@ -10,10 +10,12 @@
 //! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
 //! could say whether its reboot had been asked for: it may go down after it was given back.
 
+use std::sync::Arc;
+
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeStatus, Phase, RebootStatus},
+        nodeop::{Phase, RebootStatus},
     },
     plan::{
         attempts::{self, PROBATION},
@@ -22,10 +24,10 @@ use crate::{
             failing,
             question::Question,
             snapshot::{NodeClass, NodeView},
-            stamp::Stamp,
             time::later,
             why::{WaitReason, Why},
         },
+        node::state::{Entry, Over, State},
         quorum::READY_FOR,
         release::Unreleased,
         rollout::{
@@ -55,13 +57,17 @@ pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rol
     let before = search.rollout.nodes.clone();
     let held = before.marked([Mark::NotGivenBack, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
-        let mut entry = entry.clone();
-        if entry.node_uid.is_some() {
-            search.unreleased(name, &mut entry);
-        } else {
-            search.down(name, &mut entry);
-        }
-        search.rollout.nodes.insert(name, entry);
+        let entry = Entry::read(entry);
+        let entry = match &entry.state {
+            State::Over(over) if entry.node_uid.is_none() => {
+                let over = search.down(name, over.clone());
+                Entry { state: State::Over(over), ..entry }
+            }
+            State::Pending(_) | State::Preflight(_) | State::Working(_) | State::Over(_) => {
+                search.unreleased(name, entry)
+            }
+        };
+        search.rollout.nodes.insert(name, entry.record());
     }
     for node in ctx.snapshot.nodes.that_are(NodeClass::NotReady) {
         search.done(node);
@@ -79,7 +85,8 @@ pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rol
 }
 
 impl SlotSearch<'_> {
-    fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
+    /// A node that is not worked on, and is not proved to be given back.
+    fn unreleased(&mut self, name: &str, entry: Entry) -> Entry {
         let node =
             self.ctx.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
         let question = Question::Node(name.to_owned());
@@ -94,41 +101,48 @@ impl SlotSearch<'_> {
             // on it.
             Unreleased::EndUnrecorded
         } else if self.ctx.snapshot.answer(&question).is_some() {
-            entry.node_uid = None;
-            let out_of_service = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node));
-            entry.holds_slot = out_of_service.is_some().then_some(true);
-            if let Some(why) = out_of_service {
-                self.occupy(name, why);
-            }
-            return;
+            return self.given_back(name, entry, node);
         } else {
             self.ask(question);
             Unreleased::Unconfirmed
         };
         self.rollout.progress.slots.unreleased += 1;
-        if entry.phase.is_final() {
+        if let State::Over(_) = entry.state {
             let why = NotReleased { node: name.to_owned(), why };
             self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &why));
             self.rollout.progress.slots.unreleased_why.get_or_insert(why);
         }
+        entry
+    }
+
+    /// A live read has shown that the node is given back: its slot is free, if it is in service.
+    fn given_back(&mut self, name: &str, mut entry: Entry, node: Option<&Arc<NodeView>>) -> Entry {
+        entry.node_uid = None;
+        if let State::Over(over) = &mut entry.state {
+            let why = node.and_then(|node| out_of_service::of(self.ctx.op, over, node));
+            over.holds_slot = why.is_some();
+            if let Some(why) = why {
+                self.occupy(name, why);
+            }
+        }
+        entry
     }
 
     /// A node that was out of service when it was given back, or went out of it soon after.
-    fn down(&mut self, name: &str, entry: &mut NodeStatus) {
+    fn down(&mut self, name: &str, over: Over) -> Over {
         let question = Question::Node(name.to_owned());
         let node = self.ctx.snapshot.nodes.get(name);
-        if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
-            return self.occupy(name, why);
-        }
-        if let Some(why) = node.and_then(|node| self.was_just_away(node)) {
-            return self.occupy(name, why);
+        let why = node.and_then(|node| out_of_service::of(self.ctx.op, &over, node));
+        if let Some(why) = why.or_else(|| self.was_just_away(node?)) {
+            self.occupy(name, why);
+            return over;
         }
         if self.ctx.snapshot.answer(&question).is_some() {
-            entry.holds_slot = None;
-            return;
+            return Over { holds_slot: false, ..over };
         }
         self.ask(question);
         self.occupy(name, OutOfService::Unconfirmed(name.to_owned()));
+        over
     }
 
     /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
@@ -148,23 +162,20 @@ impl SlotSearch<'_> {
     /// holds a slot from now on. With very many targets nothing tells when one was done (see `compact`), and
     /// only whether it is Ready when it is given back counts.
     fn done(&mut self, node: &NodeView) {
-        let may_reboot = |entry: &NodeStatus| {
-            entry.phase == Phase::Failed && entry.reboot_status == Some(RebootStatus::Pending)
-        };
-        let is_done = |entry: &&NodeStatus| {
-            (entry.phase == Phase::Completed || may_reboot(entry)) && entry.node_uid.is_none()
-        };
-        let entry =
-            self.rollout.nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
+        let Some(entry) = self.rollout.nodes.get(&node.name).map(Entry::read) else { return };
+        let Entry { node_uid: None, since: Some(done), state: State::Over(over), .. } = entry else { return };
+        let may_reboot = |over: &Over| over.reboot == Some(RebootStatus::Pending);
         // Another operation that has the node by now may be what takes it down.
-        let Some(entry) = entry.filter(|_| node.claimed_by.is_none()) else { return };
-        let Some(done) = entry.last_updated.as_ref().map(Stamp::from) else { return };
+        let is_anothers = node.claimed_by.is_some();
+        if over.holds_slot || is_anothers || !(over.succeeded || may_reboot(&over)) {
+            return;
+        }
         let now = self.ctx.snapshot.now;
         let soon = attempts::went_down_soon(self.ctx.snapshot, node, done);
         if !soon.unwrap_or_else(|| now < later(done.written(), PROBATION)) {
             return;
         }
-        let Some(why) = out_of_service::of(self.ctx.op, entry, node) else { return };
+        let Some(why) = out_of_service::of(self.ctx.op, &over, node) else { return };
         let question = Question::Node(node.name.clone());
         if self.ctx.snapshot.answer(&question).is_some() {
             self.rollout.nodes.update(&node.name, |entry| entry.holds_slot = Some(true));

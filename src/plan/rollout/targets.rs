@@ -27,7 +27,7 @@ use crate::{
             snapshot::{NodeClass, NodeView, Snapshot, had_no_nodes},
             time::later,
         },
-        node::context::ends_untouched,
+        node::state::{Entry, Over, State},
         rollout::not_taken::Untouched,
     },
 };
@@ -236,7 +236,8 @@ fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let entry = |name: &String| match snapshot.nodes.get(name) {
         Some(node) if !selector::selects(selector, node) => {
             let why = Untouched::NotSelected;
-            ends_untouched(snapshot.now, &NodeStatus::default(), (why.reason(), None), why.to_string())
+            let over = Over::untouched(why.reason(), None);
+            Entry::default().moved(snapshot.now, State::Over(over), why).record()
         }
         Some(_) | None => NodeStatus::default(),
     };

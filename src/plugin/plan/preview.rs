@@ -23,7 +23,7 @@ use crate::{
             question::{Answer, Question},
             snapshot::Snapshot,
         },
-        node::context::ends_untouched,
+        node::state::{Entry, Over, State},
     },
 };
 
@@ -149,8 +149,9 @@ fn pass_preflights(
         for (name, node) in before.marked([Mark::Pending, Mark::Preflight]) {
             let Some(view) = nodes.get(name).filter(|view| view.ready) else { continue };
             if let Some(why) = skips.get(name) {
-                let end = (Some(NodeReason::Skipped), node.target.clone());
-                status.node_statuses.insert(name, ends_untouched(now, node, end, why.clone()));
+                let over = Over::untouched(Some(NodeReason::Skipped), node.target.clone());
+                let skipped = Entry::read(node).moved(now, State::Over(over), why);
+                status.node_statuses.insert(name, skipped.record());
                 preview.skipped.insert(name.clone(), why.clone());
             } else if node.node_uid.is_none() {
                 let passed = NodeStatus { boot: Some(view.boot_id.clone()), ..NodeStatus::default() };

@@ -80,8 +80,7 @@ fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
     let job_name = context::ran(ctx.work).filter(|_| given_up.touched != Touched::No && !cancelled);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     let over = Over { reboot, job_name, ..Over::of(ctx.work) };
-    let (message, since) = (Some(given_up.reason.clone()), Some(ctx.snapshot.now.into()));
-    Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
+    ctx.moves(State::Over(over), &given_up.reason)
 }
 
 /// Whether a waiter of the node may have asked for its reboot, which nobody can cancel then: its Job has

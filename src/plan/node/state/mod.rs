@@ -1,13 +1,22 @@
 //! A node's entry in the status of its NodeOp, parsed: each stage has the fields that it needs, and no others.
 //!
-//! The planner reads an entry here, once, and writes it here. What somebody changed so that it says nothing
-//! any more is [`Tampered`], whatever is missing: the node is given up with one sentence, and no step has to
-//! think of a field that is not there.
+//! An entry is parsed here before anything is decided about its node, and written here. Thousands that only wait
+//! are not parsed in each plan: they are found by their marks (`api::node_statuses`), and what asks only whether
+//! a node is somebody's reads the one field. What somebody changed so that it says nothing any more is
+//! [`Tampered`], whatever is missing: the node is given up with one sentence, and no step has to think of a field
+//! that is not there.
 
 mod record;
 
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+
 use crate::{
-    api::{node_status::NodeReason, nodeop::RebootStatus},
+    api::{
+        node_status::NodeReason,
+        nodeop::{NodeStatus, RebootStatus},
+    },
     plan::model::{
         snapshot::{NodeView, Snapshot},
         stamp::Stamp,
@@ -237,7 +246,27 @@ pub struct Tampered {
     pub rest: Box<Entry>,
 }
 
+impl Entry {
+    /// What an entry says, whatever somebody has taken out of it.
+    pub fn read(entry: &NodeStatus) -> Self {
+        Self::parse(entry).unwrap_or_else(|tampered| *tampered.rest)
+    }
+
+    /// The entry in another phase or step, as which this is said of the node.
+    pub fn moved(&self, now: Timestamp, state: State, message: impl fmt::Display) -> Self {
+        let (message, since) = (Some(message.to_string()), Some(now.into()));
+        Self { message, since, node_uid: self.node_uid.clone(), state }
+    }
+}
+
 impl Over {
+    /// The end of a node on which nothing has begun: well, if `reason` says that nothing had to be done.
+    /// `target`: the release that the image brings, if the node told it.
+    pub fn untouched(reason: Option<NodeReason>, target: Option<String>) -> Self {
+        let succeeded = matches!(reason, Some(NodeReason::Skipped | NodeReason::UpToDate));
+        Self { succeeded, reason, reboot: Some(RebootStatus::NotRequested), target, ..Self::default() }
+    }
+
     /// What is kept of the work, however it ended.
     pub fn of(work: &Working) -> Self {
         Self { target: work.found.target.clone(), ..Self::default() }

@@ -9,11 +9,11 @@ use std::{
     mem,
 };
 
-use super::{Admitter, admission::Admission};
+use super::{Admitter, PendingPlan, admission::Admission};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeStatus, Phase},
+        nodeop::NodeStatus,
     },
     plan::{
         model::{
@@ -21,7 +21,8 @@ use crate::{
             snapshot::{NodeClass, Snapshot},
             why::Why,
         },
-        rollout::{context::Rollout, not_taken::NotTaken, status::FirstWaiting, targets},
+        node::state::{Entry, Over, State},
+        rollout::{context::Rollout, not_taken::NotTaken, preflight::Asking, status::FirstWaiting, targets},
     },
 };
 
@@ -87,25 +88,53 @@ impl Admitter<'_, '_> {
         names.filter(|name| self.rollout.nodes.contains_key(name)).cloned().collect()
     }
 
-    fn look(&mut self, name: &String, entry: &NodeStatus) -> Effects {
-        let mut entry = entry.clone();
-        let why = self.entry(name, &mut entry);
+    fn look(&mut self, name: &String, status: &NodeStatus) -> Effects {
+        let entry = Entry::read(status);
+        let State::Pending(pending) = &entry.state else {
+            self.preflights_left = self.preflights_left.saturating_sub(1);
+            self.no_worker_before(name);
+            self.is_awaited(name, entry.message.as_deref());
+            return Effects::default();
+        };
+        let next = self.pending(name, &entry, pending);
         let wanted = mem::take(&mut self.effects);
-        let error = wanted.persistent_failure(&self.snapshot.failures);
-        // Nobody waits for a node that is gone.
-        let is_awaited =
-            matches!(entry.phase, Phase::Pending | Phase::Preflight) && why != Some(NotTaken::NodeGone);
-        if let Some(why) = why.map(|why| self.rollout.progress.failures.complete(why.into(), error)) {
-            entry.message = Some(why.message.clone());
-            self.rollout.waiting.insert(name.clone(), why);
-        }
-        if is_awaited {
-            let first =
-                || FirstWaiting { node: name.clone(), why: entry.message.clone().unwrap_or_default() };
-            self.rollout.progress.first.get_or_insert_with(first);
-        }
-        self.rollout.nodes.insert(name, entry);
+        let now = self.snapshot.now;
+        let next = match next {
+            PendingPlan::Waits(why, pending) => {
+                // Nobody waits for a node that is gone.
+                let is_gone = why == NotTaken::NodeGone;
+                let error = wanted.persistent_failure(&self.snapshot.failures);
+                let why = self.rollout.progress.failures.complete(why.into(), error);
+                if !is_gone {
+                    self.is_awaited(name, Some(&why.message));
+                }
+                let (message, state) = (Some(why.message.clone()), State::Pending(pending));
+                self.rollout.waiting.insert(name.clone(), why);
+                Entry { message, state, ..entry }
+            }
+            PendingPlan::Asks(record) => {
+                let next = entry.moved(now, State::Preflight(record), Asking::Runs);
+                self.is_awaited(name, next.message.as_deref());
+                next
+            }
+            PendingPlan::Taken { node_uid, work } => {
+                let node_uid = Some(node_uid);
+                Entry { node_uid, ..entry.moved(now, State::Working(work), "being claimed") }
+            }
+            PendingPlan::Ends(why) => entry.moved(now, State::Over(Over::untouched(why.reason(), None)), why),
+            PendingPlan::Fails(why) => {
+                let over = Over::untouched(why.reason(), pending.found.target.clone());
+                entry.moved(now, State::Over(over), why)
+            }
+        };
+        self.rollout.nodes.insert(name, next.record());
         wanted
+    }
+
+    /// The node is not started yet, for what it says itself.
+    fn is_awaited(&mut self, name: &str, message: Option<&str>) {
+        let why = || message.unwrap_or_default().to_owned();
+        self.rollout.progress.first.get_or_insert_with(|| FirstWaiting { node: name.to_owned(), why: why() });
     }
 }
 
@@ -141,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::nodeop::{NodeOp, NodeOpStatus},
+        api::nodeop::{NodeOp, NodeOpStatus, Phase},
         plan::{
             fixtures,
             model::{

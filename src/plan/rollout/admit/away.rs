@@ -1,20 +1,14 @@
 //! Nodes that are not to be had: gone, not Ready, held by somebody, or decided on by others.
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::SignedDuration;
 
-use super::Admitter;
-use crate::{
-    api::nodeop::NodeStatus,
-    plan::{
-        model::{effects::Effects, question::Question, snapshot::NodeView, time::later},
-        node::context::ends_untouched,
-        rollout::{
-            not_taken::{NotTaken, Untouched},
-            preflight,
-        },
+use super::{Admitter, PendingPlan};
+use crate::plan::{
+    model::{effects::Effects, question::Question, snapshot::NodeView, time::later},
+    node::state::Pending,
+    rollout::{
+        not_taken::{NotTaken, Untouched},
+        preflight,
     },
 };
 
@@ -32,61 +26,51 @@ impl Admitter<'_, '_> {
 
     /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
     /// waits for it.
-    pub(super) fn on_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> NotTaken {
-        entry.since = None;
-        if entry.boot.is_some() {
-            preflight::forget(entry);
-        }
+    pub(super) fn on_hold(&mut self, view: &NodeView, pending: &Pending) -> PendingPlan {
         self.rollout.progress.on_hold.push(view.name.clone());
-        NotTaken::OnHold
+        let pending = Pending { not_ready_since: None, ..preflight::forget(pending) };
+        PendingPlan::Waits(NotTaken::OnHold, pending)
     }
 
     /// A target that is not there. Cloud controllers delete the Node of a machine that is away for a while,
     /// and the machine makes it again: that is final only when nothing else is left to be waited for, and
     /// once a live read has confirmed it.
-    pub(super) fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
+    pub(super) fn missing(&mut self, name: &str, pending: &Pending) -> PendingPlan {
+        let waits = |why| PendingPlan::Waits(why, pending.clone());
         let question = Question::Node(name.to_owned());
         if self.snapshot.nodes.contains_key(name) {
-            return Some(NotTaken::NodeDeleting);
+            return waits(NotTaken::NodeDeleting);
         }
         if self.others_left {
-            return Some(NotTaken::NodeGone);
+            return waits(NotTaken::NodeGone);
         }
         if !self.snapshot.is_gone(&question) {
             self.effects.add(question);
-            return Some(NotTaken::NodeUnconfirmed);
+            return waits(NotTaken::NodeUnconfirmed);
         }
-        *entry = untouched(self.snapshot.now, entry, &Untouched::Deleted);
-        None
+        PendingPlan::Ends(Untouched::Deleted)
     }
 
     /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after
     /// that long.
-    pub(super) fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
-        if view.ready {
-            entry.since = None;
-            return None;
-        }
+    pub(super) fn not_ready(&mut self, pending: &Pending) -> PendingPlan {
         let patience = self.comes_back.then_some(PATIENCE);
-        if let Some(limit) = self.op.intent.not_ready_timeout.or(patience) {
-            let since =
-                entry.since.as_ref().map_or(self.snapshot.now, |since| self.snapshot.begun_at(since.0));
-            entry.since = Some(Time(since));
-            let deadline = later(since, limit);
-            if self.snapshot.now >= deadline {
-                let is_set = self.op.intent.not_ready_timeout.is_some();
-                let why = if is_set { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
-                *entry = untouched(self.snapshot.now, entry, &why);
-                return None;
-            }
-            self.effects.add(Effects::wake_at(deadline));
+        let Some(limit) = self.op.intent.not_ready_timeout.or(patience) else {
+            return PendingPlan::Waits(NotTaken::NodeNotReady, pending.clone());
+        };
+        let now = self.snapshot.now;
+        let since = pending.not_ready_since.map_or(now, |since| self.snapshot.begun_at(since));
+        let deadline = later(since, limit);
+        if now >= deadline {
+            let is_set = self.op.intent.not_ready_timeout.is_some();
+            return PendingPlan::Ends(if is_set {
+                Untouched::NotReadyFor(limit)
+            } else {
+                Untouched::Away(limit)
+            });
         }
-        Some(NotTaken::NodeNotReady)
+        self.effects.add(Effects::wake_at(deadline));
+        let pending = Pending { not_ready_since: Some(since.into()), ..pending.clone() };
+        PendingPlan::Waits(NotTaken::NodeNotReady, pending)
     }
-}
-
-/// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of
-/// it proves nothing any more.
-pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, why: &Untouched) -> NodeStatus {
-    ends_untouched(now, entry, (why.reason(), None), why.to_string())
 }

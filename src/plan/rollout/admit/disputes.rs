@@ -17,7 +17,10 @@ use crate::{
     plan::{
         image::{self, FirstReleases, Judged},
         model::snapshot::{NodeView, Snapshot},
-        node::context::Op,
+        node::{
+            context::Op,
+            state::{Entry, ImageRecord, State},
+        },
         rollout::others::Others,
     },
 };
@@ -98,20 +101,22 @@ impl Disputes {
 
 /// Whether a pending node may have a preflight in this pass.
 fn can_be_asked(view: &NodeView, entry: &NodeStatus, others: Option<&Others<'_>>) -> bool {
-    let is_free = view.is_fit() && entry.node_uid.is_none();
-    let has_told = entry.boot.as_ref() == Some(&view.boot_id);
-    is_free && !has_told && others.is_some_and(|others| others.precede(view).is_none())
+    let Entry { node_uid: None, state: State::Pending(pending), .. } = Entry::read(entry) else {
+        return false;
+    };
+    let has_told = pending.passed_in.as_ref() == Some(&view.boot_id);
+    view.is_fit() && !has_told && others.is_some_and(|others| others.precede(view).is_none())
 }
 
 impl Admitter<'_, '_> {
     /// What follows for a pending node from what it told of the image, in its present boot.
-    pub(super) fn judge(&self, view: &NodeView, entry: &NodeStatus) -> Judged {
+    pub(super) fn judge(&self, view: &NodeView, found: &ImageRecord) -> Judged {
         let images = self.op.object.status.as_ref().map(|status| status.images.as_slice());
         let content = image::judge(images.unwrap_or_default(), &view.name);
         if matches!(content, Judged::Differs(_)) {
             return content;
         }
-        let release = entry.target.as_ref().map(|release| self.releases.judge(view, release));
+        let release = found.target.as_ref().map(|release| self.releases.judge(view, release));
         match release {
             Some(release @ Judged::Differs(_)) => release,
             Some(release @ Judged::Disputed(_)) if content == Judged::Fits => release,

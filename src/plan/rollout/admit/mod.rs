@@ -5,14 +5,11 @@ mod all;
 mod away;
 mod disputes;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use self::{admission::Admission, away::untouched, disputes::Disputes};
+use self::{admission::Admission, disputes::Disputes};
 use crate::{
-    api::{
-        node_statuses::Mark,
-        nodeop::{NodeStatus, Phase},
-    },
+    api::node_statuses::Mark,
     plan::{
         attempts,
         image::{FirstReleases, Judged},
@@ -22,8 +19,8 @@ use crate::{
             snapshot::{NodeView, Snapshot},
         },
         node::{
-            context::{Op, ends_untouched},
-            state::{Entry, ImageRecord, Machine, State, Working},
+            context::Op,
+            state::{Entry, Machine, Pending, Preflight, Working},
         },
         quorum,
         rollout::{
@@ -48,6 +45,29 @@ impl Shared {
     fn control_planes(&mut self, snapshot: &Snapshot) -> &mut Vec<(Key, String)> {
         self.control_planes.get_or_insert_with(|| quorum::control_planes_under_way(snapshot))
     }
+
+    /// The operation takes the node: recorded first, and everything else follows from that.
+    fn takes(&mut self, snapshot: &Snapshot, op: &Op, view: &NodeView) {
+        self.nodes.insert(view.name.clone(), op.id.key());
+        if op.intent.disturbs() && snapshot.is_control_plane(view) {
+            self.control_planes(snapshot).push((op.id.key(), view.name.clone()));
+        }
+    }
+}
+
+/// What becomes of a node that the operation has still to take.
+enum PendingPlan {
+    /// It waits for this, and this is what is known of it.
+    Waits(NotTaken, Pending),
+    /// Its preflight begins.
+    Asks(Preflight),
+    /// It is taken.
+    Taken { node_uid: String, work: Box<Working> },
+    /// The operation is done with it. It was neither brought to the image's release nor found at it: what its
+    /// preflight said of that proves nothing any more.
+    Ends(Untouched),
+    /// It fails, untouched.
+    Fails(PreflightFailure),
 }
 
 /// Why a pending node does not start now.
@@ -92,7 +112,8 @@ struct Admitter<'a, 's> {
     closed: Option<Closed>,
     /// Later rounds of the upgrade take what this one lets go.
     comes_back: bool,
-    /// Not only nodes that are gone are to be waited for.
+    /// Whether a target is left whose Node exists, or a node is still in progress. While there is one, a target
+    /// without a Node is waited for, and not ended.
     others_left: bool,
 }
 
@@ -141,121 +162,107 @@ fn admitter<'a, 's>(
 }
 
 impl Admitter<'_, '_> {
-    /// Starts a node that is not started, or says why not.
-    fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
-        match (entry.phase, &self.closed) {
-            (Phase::Pending, Some(why)) => {
-                let why = NotTaken::Closed(why.clone());
-                self.forget_if_preceded(name, entry);
-                Some(why)
+    /// What becomes of a pending node, of a NodeOp that may start none.
+    fn pending(&mut self, name: &str, entry: &Entry, pending: &Pending) -> PendingPlan {
+        match &self.closed {
+            Some(why) => {
+                PendingPlan::Waits(NotTaken::Closed(why.clone()), self.forgotten_if_preceded(name, pending))
             }
-            (Phase::Pending, None) => self.node(name, entry),
-            (Phase::Preflight, _) => {
-                self.preflights_left = self.preflights_left.saturating_sub(1);
-                self.no_worker_before(name);
-                None
-            }
-            (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
+            None => self.node(name, entry, pending),
         }
     }
 
-    /// Starts a pending node, or says why not. What is looked at, in this order:
+    /// What becomes of a pending node. What is looked at, in this order:
     ///
     /// 1. whether the Node is there: of one that is gone nothing else is known;
     /// 2. whether the operation is done with it, because a newer upgrade decides what it runs, or a later
     ///    round takes it: then it waits for nothing;
-    /// 3. whether people hold it, and 4. whether it is Ready: neither has a preflight, nor a place in the
-    ///    order that others would wait for;
-    /// 5. whether it is still being given back by this NodeOp, and 6. whether another one has it or takes it
-    ///    first: what a preflight found out meanwhile would not be true for long;
-    /// 7. whether what was found out of it agrees with other nodes, 8. and whether its run has had its
-    ///    attempt: either ends it untouched, before a slot is asked for;
+    /// 3. whether people hold it: it has no preflight then, nor a place in the order that others wait for;
+    /// 4. whether it is Ready: else the same is so;
+    /// 5. whether it is still being given back by this NodeOp;
+    /// 6. whether another NodeOp has it or takes it first: what a preflight found out meanwhile would not be
+    ///    true for long;
+    /// 7. whether what was found out of it agrees with other nodes: else it ends before a slot is asked for;
+    /// 8. whether its run has had its attempt: then it does, too;
     /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
-    /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
-    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::blocked`]);
+    /// 10. whether one before it keeps the order;
+    /// 11. whether there is a slot, nobody has claimed it, control-plane nodes are well, and the API server
+    ///     admits what is made (see [`Self::blocked`]);
     /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
-    fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
+    fn node(&mut self, name: &str, entry: &Entry, pending: &Pending) -> PendingPlan {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
-            return self.missing(name, entry);
+            return self.missing(name, pending);
         };
-        if entry.node_uid.is_none()
-            && let Some(why) = self.ends(view)
-        {
-            *entry = untouched(self.snapshot.now, entry, &why);
-            return None;
+        let is_given_back = entry.node_uid.is_none();
+        if let Some(why) = self.ends(view).filter(|_| is_given_back) {
+            return PendingPlan::Ends(why);
         }
-        if view.labels.on_hold() && entry.node_uid.is_none() {
-            return Some(self.on_hold(view, entry));
+        if view.labels.on_hold() && is_given_back {
+            return self.on_hold(view, pending);
         }
-        if let Some(why) = self.not_ready(view, entry) {
-            return Some(why);
+        if !view.ready {
+            return self.not_ready(pending);
         }
-        if entry.phase != Phase::Pending {
-            return None;
-        }
-        if entry.node_uid.is_some() {
+        let pending = Pending { not_ready_since: None, ..pending.clone() };
+        if !is_given_back {
             self.no_worker_before(name);
-            return Some(NotTaken::GivenBack);
+            return PendingPlan::Waits(NotTaken::GivenBack, pending);
         }
         if let Some(why) = self.preceded(view) {
             self.no_worker_before(name);
-            if entry.boot.is_some() {
-                preflight::forget(entry);
-            }
-            return Some(why);
+            return PendingPlan::Waits(why, preflight::forget(&pending));
         }
         // A verdict holds for the boot in which it was given.
-        let asks = self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id);
-        let judged = if asks { Judged::Fits } else { self.judge(view, entry) };
+        let asks = self.op.intent.preflight.is_some() && pending.passed_in.as_ref() != Some(&view.boot_id);
+        let judged = if asks { Judged::Fits } else { self.judge(view, &pending.found) };
         match judged {
             Judged::Fits => {}
-            Judged::Differs(why) => {
-                let failure = PreflightFailure::OtherContent(why);
-                let end = (failure.reason(), entry.target.take());
-                *entry = ends_untouched(self.snapshot.now, entry, end, failure.to_string());
-                return None;
-            }
+            Judged::Differs(why) => return PendingPlan::Fails(PreflightFailure::OtherContent(why)),
             Judged::Disputed(_) if self.disputes.is_decided_by(view) => {}
             Judged::Disputed(why) => {
                 self.no_worker_before(name);
-                return Some(NotTaken::Disputed(why));
+                return PendingPlan::Waits(NotTaken::Disputed(why), pending);
             }
         }
         if attempts::is_spent(&self.op.object, view) {
-            *entry = untouched(self.snapshot.now, entry, &Untouched::Attempted);
-            return None;
+            return PendingPlan::Ends(Untouched::Attempted);
         }
-        if asks { self.preflight(view, entry) } else { self.take_or_wait(view, entry) }
+        let next = if asks { self.asks(view, &pending) } else { self.takes(view, &pending) };
+        next.unwrap_or_else(|why| PendingPlan::Waits(why, pending))
     }
 
-    /// Takes a node whose turn it is, or says what it waits for.
-    fn take_or_wait(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
+    /// Takes a node whose turn it is; the error is what it waits for.
+    fn takes(&mut self, view: &NodeView, pending: &Pending) -> Result<PendingPlan, NotTaken> {
         if let Some(why) = &self.queue {
             self.preflights_left = self.preflights_left.saturating_sub(1);
-            return Some(why.clone());
+            return Err(why.clone());
         }
         // One that is taken here is not ahead of its turn any more, and the next preflight begins in the write
         // that takes it.
         let ahead = self.preflights_left.saturating_sub(1);
         match self.blocked(view) {
-            Some(Blocked::Node(why)) => return Some(why),
+            Some(Blocked::Node(why)) => return Err(why),
             Some(Blocked::AllAfter(why)) => {
                 self.preflights_left = ahead;
                 self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
-                return Some(why);
+                return Err(why);
             }
             Some(Blocked::AllAlike(why)) => {
                 self.preflights_left = ahead;
                 self.queue = Some(why.clone());
-                return Some(why);
+                return Err(why);
             }
             None => {}
         }
         self.free -= usize::from(!self.rollout.progress.slots.has_own(&view.name));
         self.room -= 1;
         self.busy += 1;
-        record_taken(self.snapshot, self.op, view, entry, self.shared);
-        None
+        self.shared.takes(self.snapshot, self.op, view);
+        // The preflight's verdict stays, in case the node has to be given back untouched; and what the
+        // operation is held to.
+        let (passed_in, found) = (pending.passed_in.clone(), pending.found.clone());
+        let work = Working::claims(Machine::of(self.snapshot, view), passed_in, found);
+        Ok(PendingPlan::Taken { node_uid: view.uid.clone(), work: work.into() })
     }
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
@@ -267,11 +274,10 @@ impl Admitter<'_, '_> {
 
     /// What a preflight found out about a node is not so any more once somebody else works on it, also while
     /// nothing is started.
-    fn forget_if_preceded(&self, name: &str, entry: &mut NodeStatus) {
-        let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
-        if found_out.is_some_and(|view| view.labels.on_hold() || self.preceded(view).is_some()) {
-            preflight::forget(entry);
-        }
+    fn forgotten_if_preceded(&self, name: &str, pending: &Pending) -> Pending {
+        let found_out = self.snapshot.nodes.get(name).filter(|_| pending.passed_in.is_some());
+        let is_preceded = |view: &Arc<NodeView>| view.labels.on_hold() || self.preceded(view).is_some();
+        if found_out.is_some_and(is_preceded) { preflight::forget(pending) } else { pending.clone() }
     }
 
     /// The NodeOp that takes the node in this plan.
@@ -290,19 +296,18 @@ impl Admitter<'_, '_> {
         Some(NotTaken::Other { op, why: Precedes::HasJob(job.name.clone()) })
     }
 
-    /// Starts the preflight if it is not too far ahead.
-    fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
+    /// Starts the preflight if it is not too far ahead; the error is what it waits for.
+    fn asks(&mut self, view: &NodeView, pending: &Pending) -> Result<PendingPlan, NotTaken> {
         self.no_worker_before(&view.name);
         if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
-            return Some(NotTaken::Turn);
+            return Err(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {
-            return Some(why);
+            return Err(why);
         }
         self.preflights_left = self.preflights_left.saturating_sub(1);
         self.disputes.begins(view);
-        *entry = preflight::begin(self.snapshot.now, view, entry);
-        None
+        Ok(PendingPlan::Asks(preflight::begin(view, pending)))
     }
 
     /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
@@ -370,26 +375,6 @@ impl Admitter<'_, '_> {
         let not_ready = quorum::others_not_ready(self.snapshot, &view.name);
         self.effects.absorb(not_ready).map(NotTaken::Quorum)
     }
-}
-
-/// Takes a node: recorded first, and everything else follows from that.
-fn record_taken(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
-    shared.nodes.insert(view.name.clone(), op.id.key());
-    if op.intent.disturbs() && snapshot.is_control_plane(view) {
-        shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
-    }
-    // The preflight's verdict stays, in case the node has to be given back untouched; and what the
-    // operation is held to.
-    let (target, before) = (entry.target.take(), entry.before.take());
-    let found = ImageRecord { target, image: entry.image.take(), before, not_tried: None };
-    let work = Working::claims(Machine::of(snapshot, view), entry.boot.take(), found);
-    *entry = Entry {
-        message: Some("being claimed".into()),
-        since: Some(snapshot.now.into()),
-        node_uid: Some(view.uid.clone()),
-        state: State::Working(work.into()),
-    }
-    .record();
 }
 
 #[cfg(test)]

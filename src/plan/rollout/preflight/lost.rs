@@ -94,6 +94,6 @@ impl PreflightContext<'_> {
         let record = Preflight { attempt: Some(attempt), lost_at: Some(now.into()), ..self.record.clone() };
         let (message, since, state) =
             (Some(tried_again(why, at)), Some(first.into()), State::Preflight(record));
-        EntryPlan::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
+        EntryPlan::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }))
     }
 }

@@ -12,20 +12,17 @@ mod again;
 mod lost;
 mod reason;
 
+use std::fmt;
+
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::reason::PreflightFailure;
+pub use self::reason::{Asking, PreflightFailure};
 use self::{
     again::Again,
-    reason::{Asking, Interrupted, Lost},
+    reason::{Interrupted, Lost},
 };
 use crate::{
-    api::{
-        names::container,
-        node_status::NodeReason,
-        node_statuses::Mark,
-        nodeop::{NodeStatus, Phase},
-    },
+    api::{names::container, node_status::NodeReason, node_statuses::Mark, nodeop::Phase},
     contract::Proceed,
     plan::{
         image,
@@ -37,8 +34,8 @@ use crate::{
             time::later,
         },
         node::{
-            context::{EntryPlan, Op, ends_untouched},
-            state::{Entry, ImageRecord, Pending, Preflight, State},
+            context::{EntryPlan, Op},
+            state::{Entry, ImageRecord, Over, Pending, Preflight, State},
         },
         pod_news::{self, PodNews},
         rollout::{
@@ -54,68 +51,65 @@ struct PreflightContext<'a> {
     snapshot: &'a Snapshot,
     op: &'a Op,
     /// What stands in the status about the node …
-    status: &'a NodeStatus,
     entry: &'a Entry,
     /// … and about its preflight.
     record: &'a Preflight,
 }
 
-/// The status of a node whose preflight is to run.
+/// The record of a preflight that is to run.
 ///
 /// A verdict that is outdated has a pod, which may still be seen: the next attempt must not read its verdict
 /// again.
-pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus {
-    let again = status.boot.is_some() || status.attempt.is_some();
-    let record = Preflight {
+pub fn begin(node: &NodeView, pending: &Pending) -> Preflight {
+    let again = pending.passed_in.is_some() || pending.attempt.is_some();
+    Preflight {
         begun_in: Some(node.boot_id.clone()),
-        attempt: again.then(|| status.attempt.unwrap_or(0).saturating_add(1)),
+        attempt: again.then(|| pending.attempt.unwrap_or(0).saturating_add(1)),
         lost_at: None,
-    };
-    Entry {
-        message: Some(Asking::Runs.to_string()),
-        since: Some(now.into()),
-        node_uid: status.node_uid.clone(),
-        state: State::Preflight(record),
     }
-    .record()
 }
 
 /// What becomes of a node in phase `Preflight` whose rollout starts nothing more: it is as untouched as the
 /// others, and its pod goes.
-pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> EntryPlan {
-    let unchanged = || EntryPlan::Record(Box::new(status.clone()));
-    let RolloutContext { snapshot, op, .. } = *rollout;
-    let Ok(entry) = Entry::parse(status) else { return unchanged() };
-    let State::Preflight(record) = &entry.state else { return unchanged() };
-    PreflightContext { snapshot, op, status, entry: &entry, record }.reset(None)
+pub fn withdrawn(now: Timestamp, entry: &Entry, record: &Preflight) -> Entry {
+    let (message, since, state) = (None, Some(now.into()), State::Pending(unasked(record)));
+    Entry { message, since, state, ..entry.clone() }
+}
+
+/// A node whose preflight has come to no verdict.
+fn unasked(record: &Preflight) -> Pending {
+    Pending { attempt: Some(record.attempt.unwrap_or(0)), ..Pending::default() }
 }
 
 /// Advances a node in phase `Preflight`.
-pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) -> Planned<EntryPlan> {
-    let unchanged = || EntryPlan::Record(Box::new(status.clone())).into();
+pub fn advance(
+    rollout: &RolloutContext<'_>,
+    name: &str,
+    entry: &Entry,
+    record: &Preflight,
+) -> Planned<EntryPlan> {
     let RolloutContext { snapshot, op, .. } = *rollout;
-    let Ok(entry) = Entry::parse(status) else { return unchanged() };
-    let State::Preflight(record) = &entry.state else { return unchanged() };
-    let ctx = PreflightContext { snapshot, op, status, entry: &entry, record };
+    let ctx = PreflightContext { snapshot, op, entry, record };
     let intent = op.intent.preflight.as_ref().filter(|_| !op.deleting);
     let (Some(intent), Some(others)) = (intent, rollout.others()) else {
-        return ctx.reset(None).into();
+        return EntryPlan::Record(Box::new(withdrawn(snapshot.now, entry, record))).into();
     };
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
-        return ctx.reset(Some(Interrupted::NodeNotReady)).into();
+        return ctx.reset(Interrupted::NodeNotReady).into();
     };
     if record.begun_in.as_ref() != Some(&node.boot_id) {
-        return ctx.reset(Some(Interrupted::Rebooted)).into();
+        return ctx.reset(Interrupted::Rebooted).into();
     }
     if node.labels.on_hold() {
-        return ctx.reset(Some(Interrupted::NotTaken(NotTaken::OnHold))).into();
+        return ctx.reset(Interrupted::NotTaken(NotTaken::OnHold)).into();
     }
     if let Some(why) = others.precede(node) {
-        return ctx.reset(Some(Interrupted::NotTaken(why))).into();
+        return ctx.reset(Interrupted::NotTaken(why)).into();
     }
     let next = ctx.ask(intent, node);
-    let decides = matches!(&next.value, EntryPlan::Record(next) if next.phase != Phase::Preflight);
+    let decides =
+        matches!(&next.value, EntryPlan::Record(next) if !matches!(next.state, State::Preflight(_)));
     let open = snapshot.unanswered(others.questions(node));
     if !decides || !open.is_asking() {
         return next;
@@ -187,7 +181,11 @@ impl PreflightContext<'_> {
                 let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
                 let image = image::pinned(&self.op.object, pod);
                 let found = ImageRecord { before, target, image, not_tried: None };
-                self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
+                let passed_in = Some(node.boot_id.clone());
+                self.moves(
+                    State::Pending(Pending { passed_in, found, ..unasked(self.record) }),
+                    "Preflight passed",
+                )
             }
         }
     }
@@ -244,26 +242,16 @@ impl PreflightContext<'_> {
     }
 
     fn ends(&self, reason: Option<NodeReason>, target: Option<String>, message: String) -> EntryPlan {
-        let entry = ends_untouched(self.snapshot.now, self.status, (reason, target), message);
-        EntryPlan::Record(Box::new(entry))
+        self.moves(State::Over(Over::untouched(reason, target)), message)
     }
 
-    /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken
-    /// off, if `why` tells.
-    fn reset(&self, why: Option<Interrupted>) -> EntryPlan {
-        self.back_to_pending(None, ImageRecord::default(), why.map(|why| why.to_string()))
+    /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken off.
+    fn reset(&self, why: Interrupted) -> EntryPlan {
+        self.moves(State::Pending(unasked(self.record)), why)
     }
 
-    fn back_to_pending(
-        self,
-        passed_in: Option<String>,
-        found: ImageRecord,
-        message: Option<String>,
-    ) -> EntryPlan {
-        let attempt = Some(self.record.attempt.unwrap_or(0));
-        let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
-        let since = Some(self.snapshot.now.into());
-        EntryPlan::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
+    fn moves(&self, state: State, message: impl fmt::Display) -> EntryPlan {
+        EntryPlan::Record(Box::new(self.entry.moved(self.snapshot.now, state, message)))
     }
 }
 
@@ -281,12 +269,12 @@ fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
 
 /// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under
 /// another name.
-pub fn forget(status: &mut NodeStatus) {
-    let Ok(mut entry) = Entry::parse(status) else { return };
-    let State::Pending(pending) = &mut entry.state else { return };
-    pending.attempt = pending.attempt.or_else(|| pending.passed_in.take().map(|_| 0));
-    (pending.passed_in, pending.found) = (None, ImageRecord::default());
-    *status = entry.record();
+pub fn forget(pending: &Pending) -> Pending {
+    if pending.passed_in.is_none() {
+        return pending.clone();
+    }
+    let attempt = pending.attempt.or(Some(0));
+    Pending { attempt, not_ready_since: pending.not_ready_since, ..Pending::default() }
 }
 
 /// Ends the preflights that are under way, if the rollout starts nothing more.
@@ -296,8 +284,9 @@ pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
     }
     let before = rollout.nodes.clone();
     for (name, status) in before.marked([Mark::Preflight]) {
-        if let EntryPlan::Record(next) = withdrawn(ctx, status) {
-            rollout.nodes.insert(name, *next);
+        let entry = Entry::read(status);
+        if let State::Preflight(record) = &entry.state {
+            rollout.nodes.insert(name, withdrawn(ctx.snapshot.now, &entry, record).record());
         }
     }
     rollout

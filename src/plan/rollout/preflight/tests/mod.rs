@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::nodeop::NodeOp,
+    api::nodeop::{NodeOp, NodeStatus},
     plan::{
         fixtures,
         model::{
