@@ -16,7 +16,7 @@ use crate::plan::{
         job::{record_of, start_job},
         state::{At, DrainRecord, ImageRecord, Pending, State, Working},
         traffic,
-        waiting::{Draining, Starting, Waiting},
+        waiting::{Draining, NotClaimed, Precedes, Starting, Waiting},
     },
     quorum,
 };
@@ -33,8 +33,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
     // This very version of the Node is claimed, so what it says of earlier attempts is what is so.
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
     if !claimed && attempts::is_spent(&ctx.op.object, ctx.node) {
-        let why = "this run has had its attempt at the node";
-        return back_to_pending(ctx, passed_in, why.into()).with(effects);
+        return back_to_pending(ctx, passed_in, &NotClaimed::Attempted).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
         Take::InPlace => after_claim(ctx),
@@ -48,12 +47,10 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
             }
         }
         Take::Ask(question) => Waiting::CordonOwner.with(question),
-        Take::Taken(other) => back_to_pending(
-            ctx,
-            passed_in,
-            format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name),
-        )
-        .into(),
+        Take::Taken(other) => {
+            let why = NotClaimed::Other { op: other.key(), why: Precedes::HasClaimed };
+            back_to_pending(ctx, passed_in, &why).into()
+        }
     };
     next.with(effects)
 }
@@ -73,7 +70,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
         return Waiting::Rivals.with(effects).map(Some);
     }
     if let Some(why) = effects.absorb(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {
-        return back_to_pending(ctx, passed_in, format!("waiting: {why}")).with(effects).map(Some);
+        return back_to_pending(ctx, passed_in, &NotClaimed::Quorum(why)).with(effects).map(Some);
     }
     let mine = (ctx.op.id.key(), ctx.node.name.clone());
     let rivals: Vec<_> =
@@ -81,13 +78,13 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
     if rivals.len() < ctx.snapshot.config.control_plane_concurrency {
         return Planned::from(None).with(effects);
     }
-    let ((namespace, name), node) = &rivals[0];
-    let why = format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}");
-    back_to_pending(ctx, passed_in, why).with(effects).map(Some)
+    let (op, node) = rivals[0].clone();
+    let why = NotClaimed::Other { op, why: Precedes::HasControlPlane(node) };
+    back_to_pending(ctx, passed_in, &why).with(effects).map(Some)
 }
 
 /// The node is as it was. What the preflight found out is kept, and asked again only in another boot.
-fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: String) -> Decision {
+fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: &NotClaimed) -> Decision {
     let passed_in = passed_in.map(str::to_owned);
     let state = State::Pending(Pending { passed_in, found: ctx.work.found.clone(), ..Pending::default() });
     ctx.moves(state, why)

@@ -5,10 +5,7 @@ use std::{fmt, sync::Arc};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{
-        node_status::NodeReason,
-        nodeop::{NodeOp, NodeStatus, RebootStatus},
-    },
+    api::nodeop::{NodeOp, NodeStatus, RebootStatus},
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -21,6 +18,7 @@ use crate::{
             why::Why,
         },
         node::{
+            end::End,
             failure::Failure,
             state::{Entry, GivenUp, Over, State, Working},
             waiting::Waiting,
@@ -117,26 +115,6 @@ pub enum EntryPlan {
     Record(Box<Entry>),
 }
 
-/// How the operation ended on a node on which its Job has succeeded. What an upgrade brought is proved, or not;
-/// of anything else nothing has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// No reboot followed, and nothing tells whether the upgrade is there, if it is one.
-    Done,
-    /// No reboot followed, and the node says itself that it has what the upgrade brought.
-    DoneAndProved,
-    /// No reboot followed, and the node was found to run what the upgrade would have brought.
-    UpToDate,
-    /// It has rebooted, and nothing was to be proved.
-    Rebooted,
-    /// It runs what the upgrade brought, after its reboot.
-    RebootedAndProved,
-    /// It has rebooted, and nobody can tell whether it runs what the upgrade brought.
-    RebootedUnproved,
-    /// It has rebooted, and does not stay Ready, or runs something else than what the upgrade brought.
-    FailedAfterReboot,
-}
-
 /// Everything that a step looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeContext<'a> {
@@ -197,20 +175,16 @@ impl NodeContext<'_> {
 
     /// The node is over. What it was claimed for is forgotten, what a reader wants to know stays; the slot is
     /// taken until the node is given back, see `rollout`.
-    pub fn end(&self, end: End, message: impl fmt::Display) -> Decision {
-        let (succeeded, reboot, verified) = match end {
-            End::Done => (true, RebootStatus::NotRequested, None),
-            End::DoneAndProved | End::UpToDate => (true, RebootStatus::NotRequested, Some(true)),
-            End::Rebooted => (true, RebootStatus::Completed, None),
-            End::RebootedAndProved => (true, RebootStatus::Completed, Some(true)),
-            End::RebootedUnproved => (true, RebootStatus::Completed, Some(false)),
-            End::FailedAfterReboot => (false, RebootStatus::Completed, None),
+    pub fn end(&self, end: &End) -> Decision {
+        let over = Over {
+            succeeded: end.succeeded(),
+            reason: end.reason(),
+            reboot: Some(end.reboot()),
+            job_name: ran(self.work),
+            verified: end.verified(),
+            ..Over::of(self.work)
         };
-        let job_name = ran(self.work);
-        let reason = (end == End::UpToDate).then_some(NodeReason::UpToDate);
-        let over =
-            Over { succeeded, reason, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
-        self.moves(State::Over(over), message)
+        self.moves(State::Over(over), end)
     }
 
     /// Another phase or step, as which this is said of the node.

@@ -8,12 +8,12 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned},
-            manual::Section,
             snapshot::{NodeView, PodView, Snapshot},
         },
         node::{
             cancel,
             context::{self, EntryPlan, Op},
+            failure::Lost,
             state::{At, Entry, Over, State, Touched, Working},
             waiting::{Open, Waiting},
         },
@@ -27,10 +27,10 @@ pub fn fail(
     name: &str,
     there: Option<&NodeView>,
     work: &Working,
-    message: &str,
+    why: Lost,
 ) -> Planned<EntryPlan> {
     let ready = there.is_some_and(|node| node.ready);
-    let ending = |open| EntryPlan::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
+    let ending = |open| EntryPlan::Wait(Waiting::Ending { reason: why.sentence().to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
         && let Some(open) = effects.absorb(cancel::job(snapshot, op, &job.name))
@@ -71,7 +71,7 @@ pub fn fail(
     // again as it was.
     let marked = there.filter(|node| node.marked_by().any(|of| *of == op.id));
     let entry = Entry {
-        message: Some(format!("{message}{}", Section::NodeLost)),
+        message: Some(why.to_string()),
         since: Some(snapshot.now.into()),
         node_uid: marked.map(|node| node.uid.clone()),
         state: State::Over(over),

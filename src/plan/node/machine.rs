@@ -16,6 +16,7 @@ use crate::plan::{
     },
     node::{
         context::{self, Op},
+        failure::Lost,
         state::{At, Entry, Working},
         verify,
         waiting::Waiting,
@@ -33,7 +34,7 @@ pub enum Presence<'a> {
     /// This has to be known first.
     Unconfirmed(Question),
     /// It does not come back. Another machine may be there, under its name.
-    Lost { why: &'static str, there: Option<&'a NodeView> },
+    Lost { why: Lost, there: Option<&'a NodeView> },
 }
 
 /// The Node object of this name, if it is the one as which the node was taken, whose UID this is.
@@ -52,21 +53,15 @@ pub fn find<'a>(snapshot: &'a Snapshot, op: &Op, name: &str, entry: &Entry, work
     match (there, until) {
         // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
         (None, Some(until)) => Presence::Awaited { why: Waiting::NodeDeleted { until }, until },
-        (None, None) if snapshot.is_gone(&live) => {
-            lost("the node was deleted while the operation worked on it")
-        }
+        (None, None) if snapshot.is_gone(&live) => lost(Lost::Deleted),
         (Some(node), _) if is_read && is_same_machine(snapshot, work, node) => Presence::Rejoined(node),
         // Somebody else than its kubelet has made it again, and that has not reported yet: nobody knows which
         // machine it is.
         (Some(node), Some(until)) if is_read && node.machine_id.is_none() => {
             Presence::Awaited { why: Waiting::NodeUnreported { until }, until }
         }
-        (Some(node), None) if is_read && node.machine_id.is_none() => lost(
-            "the node was deleted while the operation worked on it, and its kubelet has not reported since",
-        ),
-        (Some(_), _) if is_read => {
-            lost("another machine has joined under the node's name while the operation worked on it")
-        }
+        (Some(node), None) if is_read && node.machine_id.is_none() => lost(Lost::Unreported),
+        (Some(_), _) if is_read => lost(Lost::Replaced),
         // A cache that is older than the status may show an earlier machine of that name.
         (Some(_) | None, _) => Presence::Unconfirmed(live),
     }

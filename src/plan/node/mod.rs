@@ -27,6 +27,7 @@ mod claim;
 pub mod context;
 pub mod cordon;
 pub mod drain;
+pub mod end;
 mod enforce;
 pub mod failure;
 #[cfg(test)]

@@ -9,19 +9,19 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
-            manual::Section,
             question::Question,
             snapshot::JobState,
             time::{earlier, later},
         },
         node::{
-            context::{Decision, End, NodeContext},
+            context::{Decision, NodeContext},
             cordon,
+            end::{End, Proof},
             enforce::{self, claim_and_cordon},
             failure::{Failure, RebootTimeout},
             job, legacy,
             state::{At, NewBoot, Reboot, Verify, Working},
-            verify::{self, Proof},
+            verify,
             waiter::{self, Room, Waiter},
             waiting::Waiting,
         },
@@ -202,12 +202,7 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
     };
     if !ctx.node.ready {
         if now >= deadline {
-            let after = ctx.op.intent.reboot_timeout.as_secs();
-            let message = format!(
-                "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded{}",
-                Section::RebootTimeout
-            );
-            return ctx.end(End::FailedAfterReboot, message).into();
+            return ctx.end(&End::NotReady { seconds: ctx.op.intent.reboot_timeout.as_secs() }).into();
         }
         return match seen {
             Some(NewBoot { ready_since: None, .. }) => Waiting::RebootedNotReady.into(),
@@ -227,11 +222,11 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
 /// is the next thing to be recorded.
 fn proved(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if !ctx.op.intent.upgrade {
-        return ctx.end(End::Rebooted, "Job and reboot completed successfully").into();
+        return ctx.end(&End::Rebooted).into();
     }
     let proof = verify::proof(ctx);
     if let Some(proof @ Proof::Proved(_)) = proof {
-        return verify::conclude(ctx, proof).into();
+        return ctx.end(&End::Verified(proof)).into();
     }
     let read_by = ctx.snapshot.returned_since(ctx.node).map(|since| later(since, READ_WITHIN));
     if let Some(until) = read_by.filter(|until| proof.is_none() && ctx.snapshot.now < *until) {

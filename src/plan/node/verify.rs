@@ -14,76 +14,52 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             intent::Intent,
-            manual::Section,
             time::later,
         },
         node::{
-            context::{Decision, End, NodeContext},
+            context::{Decision, NodeContext},
             cordon,
+            end::{Booted, End, Proof, Refuted, Unknown},
             state::{At, ImageRecord, Verify},
             waiting::Waiting,
         },
     },
 };
 
-/// What the facts prove.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    Proved(String),
-    Refuted(Section, String),
-    Unknown(String),
-}
-
 /// Compares the release and the boot state of a node with what its upgrade brought.
 pub fn judge(upgrade: &ImageRecord, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
-    let runs = release.unwrap_or("an unknown release");
-    let wanted = target.unwrap_or("the image's release");
-    if let Some(message) = elsewhere(state, runs, wanted, upgrade.not_tried.as_deref()) {
-        return Proof::Refuted(Section::FellBack, message);
+    if let Some(booted) = elsewhere(state, upgrade.not_tried.as_deref()) {
+        let runs = release.unwrap_or("an unknown release").to_owned();
+        let wanted = target.unwrap_or("the image's release").to_owned();
+        return Proof::Refuted(Refuted::Elsewhere { booted, runs, wanted });
     }
     match (target, release) {
         (Some(target), Some(release)) if target != release => {
-            let message = format!("the node runs {release} after the upgrade to {target}");
-            Proof::Refuted(Section::OtherRelease, message)
+            let (runs, target) = (release.to_owned(), target.to_owned());
+            Proof::Refuted(Refuted::OtherRelease { runs, target })
         }
         (Some(_), Some(release))
             if state == boot_state::ACTIVE
                 || upgrade.before.as_deref().is_some_and(|before| before != release) =>
         {
-            Proof::Proved(format!("upgraded to {release}"))
+            Proof::Proved(release.to_owned())
         }
-        (Some(_), Some(release)) => Proof::Unknown(format!(
-            "the node runs {release}, as before; from which image it booted is not known"
-        )),
-        (_, release) => {
-            let release = release.unwrap_or("a release that it does not say");
-            Proof::Unknown(format!("the node runs {release}; what the image brought is not known"))
-        }
+        (Some(_), Some(release)) => Proof::Unknown(Unknown::SameRelease(release.to_owned())),
+        (_, release) => Proof::Unknown(Unknown::NoRelease { runs: release.map(str::to_owned) }),
     }
 }
 
-/// What is said of a node that has booted something else than its active image. `not_tried`: why GRUB may not
-/// have tried that one. A release that was installed once more is not named twice.
-fn elsewhere(state: &str, runs: &str, wanted: &str, not_tried: Option<&str>) -> Option<String> {
-    let runs = if runs == wanted { runs.to_owned() } else { format!("{runs}, not {wanted}") };
+/// What a node has booted, if it is something else than its active image. `not_tried`: why GRUB may not have
+/// tried that one.
+fn elsewhere(state: &str, not_tried: Option<&str>) -> Option<Booted> {
     let untried = not_tried.filter(|_| [boot_state::PASSIVE, boot_state::RECOVERY].contains(&state));
     match state {
-        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(match untried {
-            None => {
-                format!("the node booted its {state} image and runs {runs}: the upgraded image did not boot")
-            }
-            Some(why) => format!(
-                "the node booted its {state} image and runs {runs}: the upgraded image did not boot, or GRUB has not tried it ({why}). \
-                 To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
-            ),
-        }),
-        boot_state::AUTORESET => Some(format!(
-            "the node booted to reset itself and runs {runs}: the reset decides what it will run"
-        )),
-        boot_state::IN_RAM => Some(format!(
-            "the node booted into memory and runs {runs}: the upgraded image is on its disk, and did not boot"
-        )),
+        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => {
+            Some(Booted::Image { state: state.to_owned(), not_tried: untried.map(str::to_owned) })
+        }
+        boot_state::AUTORESET => Some(Booted::Reset),
+        boot_state::IN_RAM => Some(Booted::Memory),
         _ => None,
     }
 }
@@ -104,7 +80,7 @@ fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     let node = ctx.node;
     let proof = proof(ctx).filter(|_| verify.boot == node.boot_id);
     if let Some(proof) = proof.clone().filter(|proof| node.ready || matches!(proof, Proof::Refuted(..))) {
-        return conclude(ctx, proof).into();
+        return ctx.end(&End::Verified(proof)).into();
     }
     let (now, must_stay_ready_by) = (ctx.snapshot.now, must_stay_ready_by(ctx));
     let seen = seen(ctx, verify);
@@ -159,37 +135,13 @@ fn said_by(ctx: &NodeContext<'_>, verify: &Verify) -> Timestamp {
 
 /// It is away, or has been again, when it should have stayed.
 fn did_not_stay(ctx: &NodeContext<'_>) -> Decision {
-    let seconds = stays_ready_within(&ctx.op.intent).as_secs();
-    let message = format!(
-        "RebootTimeout: the node rebooted, and has not stayed Ready in the {seconds} s since{}",
-        Section::RebootTimeout
-    );
-    ctx.end(End::FailedAfterReboot, message)
+    ctx.end(&End::NotReadyAnyMore { seconds: stays_ready_within(&ctx.op.intent).as_secs() })
 }
 
 /// It stays Ready, and nothing was proved in time.
 fn unread(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
-    let told = obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default();
     let seconds = ctx.op.intent.verify_timeout.as_secs();
-    conclude(ctx, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{told}")))
-}
-
-/// The end of a node whose reboot is proved.
-pub fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
-    let (end, message) = match proof {
-        Proof::Proved(message) => {
-            (End::RebootedAndProved, format!("Job and reboot completed successfully: {message}"))
-        }
-        Proof::Unknown(message) => (
-            End::RebootedUnproved,
-            format!("Job and reboot completed successfully; not verified: {message}{}", Section::NotVerified),
-        ),
-        Proof::Refuted(section, message) => (
-            End::FailedAfterReboot,
-            format!("{message}. Look at the node's console and logs, then create the upgrade again{section}"),
-        ),
-    };
-    ctx.end(end, message)
+    ctx.end(&End::Verified(Proof::Unknown(Unknown::Unread { seconds, obstacle })))
 }
 
 #[cfg(test)]
@@ -236,9 +188,11 @@ mod tests {
         let why = "GRUB cannot write to the disk of /oem, which is encrypted or of another kind";
         let upgrade =
             ImageRecord { target: Some("v3".into()), not_tried: Some(why.into()), ..ImageRecord::default() };
-        let Proof::Refuted(Section::FellBack, said) = judge(&upgrade, Some("v1"), "passive") else {
+        let Proof::Refuted(refuted @ Refuted::Elsewhere { .. }) = judge(&upgrade, Some("v1"), "passive")
+        else {
             panic!()
         };
+        let said = refuted.to_string();
         assert!(said.contains(&format!("or GRUB has not tried it ({why})")), "{said}");
         assert!(
             said.ends_with("run kairos-agent bootentry --select cos on the node, and reboot it"),
@@ -250,16 +204,19 @@ mod tests {
     #[test]
     fn a_failure_names_both_releases() {
         let upgrade = ImageRecord { target: Some("v2".into()), ..ImageRecord::default() };
-        let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
+        let refuted = |upgrade: &ImageRecord, runs: &str, state: &str| match judge(upgrade, Some(runs), state)
+        {
+            Proof::Refuted(why) => why.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let message = refuted(&upgrade, "v1", "passive");
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
         // The release that it ran, written again by force.
         let forced = ImageRecord { target: Some("v2".into()), ..ImageRecord::default() };
-        let Proof::Refuted(_, message) = judge(&forced, Some("v2"), "passive") else { panic!() };
+        let message = refuted(&forced, "v2", "passive");
         assert_eq!(message, "the node booted its passive image and runs v2: the upgraded image did not boot");
         for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {
-            let Proof::Refuted(Section::FellBack, message) = judge(&upgrade, Some("v1"), state) else {
-                panic!()
-            };
+            let message = refuted(&upgrade, "v1", state);
             assert!(message.contains(said), "{message}");
         }
     }

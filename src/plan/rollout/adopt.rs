@@ -7,7 +7,7 @@
 //! Its status is written after its Jobs and its names are random, so what is there is listed live before
 //! anything is decided. What its Job and its reboot pod on a node prove stands in `node::legacy`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -54,7 +54,7 @@ pub fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Outcom
     let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
         !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
     });
-    let why = Why::new(WaitReason::Admission, &"is being taken over from an older operator");
+    let why = Why::new(WaitReason::Admission, &FromOlder::Pending);
     let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.clone())).collect();
     let Planned { value, effects } = taken_over(ctx, old);
     let outcome = match value {
@@ -136,6 +136,36 @@ fn jobs<'a>(snapshot: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobV
     snapshot.jobs_of(&op.id).map(AsRef::as_ref)
 }
 
+/// What is said of a node that the Go operator had begun.
+enum FromOlder {
+    /// It is not known yet what becomes of it.
+    Pending,
+    WithItsJob,
+    /// Nobody knows what came of it.
+    Twice {
+        jobs: [String; 2],
+    },
+    JobGone,
+}
+
+impl fmt::Display for FromOlder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "is being taken over from an older operator",
+            Self::WithItsJob => "taken over from an older operator, with its Job",
+            Self::Twice { jobs: [one, other] } => {
+                return write!(
+                    f,
+                    "an older operator started it twice at once, by Jobs {one} and {other}: what they did is not known. Wait for their end, look at the node, then create the NodeOp again"
+                );
+            }
+            Self::JobGone => {
+                "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again"
+            }
+        })
+    }
+}
+
 /// What becomes of an entry that the Go operator has written, or would have.
 enum Adopted {
     AsItIs,
@@ -173,7 +203,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
             ..Working::claims(machine, None, ImageRecord::default())
         };
         let entry = Entry {
-            message: Some("taken over from an older operator, with its Job".into()),
+            message: Some(FromOlder::WithItsJob.to_string()),
             since: Some(snapshot.now.into()),
             node_uid: node.map(|node| node.uid.clone()),
             state: State::Working(work.into()),
@@ -191,18 +221,15 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
         return Planned { value: Adopted::Becomes(Box::default()), effects };
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    let message = match live[..] {
-        [one, other, ..] => format!(
-            "an older operator started it twice at once, by Jobs {} and {}: what they did is not known. Wait for their end, look at the node, then create the NodeOp again",
-            one.name, other.name
-        ),
-        [..] => "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again".into(),
+    let why = match live[..] {
+        [one, other, ..] => FromOlder::Twice { jobs: [one.name.clone(), other.name.clone()] },
+        [..] => FromOlder::JobGone,
     };
     // With the name of a Job it is one that may have been changed, and stays cordoned.
     let job_name = live.first().map(|job| job.name.clone()).or_else(|| old.job_name.clone());
     let over = Over { reboot: Some(reboot), job_name, ..Over::default() };
     let entry = Entry {
-        message: Some(message),
+        message: Some(why.to_string()),
         since: Some(snapshot.now.into()),
         // Its slot is taken until it is well.
         node_uid: snapshot.nodes.get(name).filter(|_| !live.is_empty()).map(|node| node.uid.clone()),

@@ -18,6 +18,7 @@ use crate::{
             snapshot::brief,
             why::{WaitReason, Why},
         },
+        node::waiting::Precedes,
         quorum::Unwell,
         rollout::out_of_service::OutOfService,
     },
@@ -103,20 +104,6 @@ pub enum Refused {
     NotAdmitted { untouched: bool, message: String },
     /// An older operator left it without a status, long ago.
     LeftUnfinished,
-}
-
-/// Why another NodeOp comes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Precedes {
-    HasClaimed,
-    /// This Job of it has not ended there, whatever its status says of the node: one of the Go operator's, say,
-    /// which is not adopted yet.
-    HasJob(String),
-    /// In this same plan.
-    Takes,
-    IsOlder,
-    /// It works on this control-plane node.
-    HasControlPlane(String),
 }
 
 /// How a node ends that was never taken.
@@ -220,9 +207,7 @@ impl fmt::Display for NotTaken {
             Self::NodeNotReady => "waiting: the node is not Ready",
             Self::OnHold => return write!(f, "waiting: held by the label {} on the node", names::HOLD),
             Self::GivenBack => "waiting: the node is being given back",
-            Self::Other { op: (namespace, name), why } => {
-                return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
-            }
+            Self::Other { op, why } => return f.write_str(&why.waits_for(op)),
             Self::Newer { upgrade: (namespace, name) } => {
                 return write!(f, "waiting: NodeOpUpgrade {namespace}/{name}, which is newer, has this node");
             }
@@ -289,18 +274,6 @@ impl fmt::Display for Refused {
             Self::LeftUnfinished => f.write_str(
                 "was left unfinished by an older operator; create it again (see metadata.generateName)",
             ),
-        }
-    }
-}
-
-impl fmt::Display for Precedes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::HasClaimed => f.write_str("has claimed the node"),
-            Self::HasJob(job) => write!(f, "has Job {job} on the node, and that has not ended"),
-            Self::Takes => f.write_str("takes the node"),
-            Self::IsOlder => f.write_str("is older and not finished with the node"),
-            Self::HasControlPlane(node) => write!(f, "has control-plane node {node}"),
         }
     }
 }

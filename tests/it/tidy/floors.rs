@@ -34,6 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "state",
             "waiting",
             "failure",
+            "end",
             "fixtures",
             "context",
             "cordon",

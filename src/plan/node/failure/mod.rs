@@ -1,8 +1,15 @@
 //! Why a node fails: as a type, and as the sentence that stands in its final message. It says what happened,
 //! and where the cause is not in it, what to do next.
 
+mod job;
+mod lost;
+
 use std::fmt;
 
+pub use self::{
+    job::{JobEnd, UNRECORDED},
+    lost::Lost,
+};
 use crate::plan::{
     model::manual::Section,
     node::{
@@ -73,9 +80,7 @@ pub enum Failure {
     },
     JobFailed {
         why: String,
-        message: Option<String>,
-        /// What is to be done depends on what its last message says.
-        section: Section,
+        end: JobEnd,
     },
     JobVanished,
     /// It ran another content than the first node of the architecture.
@@ -144,7 +149,7 @@ impl Failure {
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
-            Self::JobFailed { section, .. } => *section,
+            Self::JobFailed { end, .. } => end.section(),
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
             Self::RebootTimeout { .. } | Self::BootIdStays | Self::RebootNotProved => Section::RebootTimeout,
@@ -205,7 +210,10 @@ impl Failure {
             }
             Self::DrainTimedOut { drain, waiter } => {
                 write!(f, "drain timed out, the operation was not started: {drain}")?;
-                return waiter.iter().try_for_each(|waiter| write!(f, "; the reboot waiter: {waiter}"));
+                return match waiter {
+                    Some(waiter) => write!(f, "; the reboot waiter: {waiter}"),
+                    None => Ok(()),
+                };
             }
             Self::WaiterCannotStart { why } => return write!(f, "the reboot waiter cannot start: {why}"),
             Self::WaiterLate { seconds, why } => {
@@ -247,10 +255,7 @@ impl Failure {
             Self::JobLate { seconds, why, pod: NextPod::Further } => {
                 return write!(f, "no further pod of the Job could start in {seconds} s: {why}. {TRIED}");
             }
-            Self::JobFailed { why, message, section: _ } => {
-                write!(f, "Job failed ({why})")?;
-                return message.iter().try_for_each(|message| write!(f, ": {message}"));
-            }
+            Self::JobFailed { why, end } => return write!(f, "Job failed ({why}){end}"),
             Self::JobVanished => {
                 "Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again"
             }

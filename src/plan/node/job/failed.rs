@@ -16,14 +16,13 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned},
-            manual::Section,
             question::Question,
             snapshot::{ContainerView, JobState, JobView, Obstacle, PodView},
             time::later,
         },
         node::{
             context::{Decision, NodeContext},
-            failure::{Failure, NextPod},
+            failure::{Failure, JobEnd, NextPod},
             state::{At, Remade},
             waiting::{NotBegun, Waiting},
         },
@@ -84,31 +83,32 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if let Some(next) = not_begun(ctx, job, pods, why) {
         return next;
     }
+    Failure::JobFailed { why: why.to_owned(), end: end(ctx, job, pods, why) }.into()
+}
+
+/// What the pods of a Job that has failed tell.
+fn end(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> JobEnd {
     if ended_at_its_deadline(ctx, job, pods, why) {
-        let message = Some(ENDED.to_owned());
-        return Failure::JobFailed { why: why.to_owned(), message, section: Section::Interrupted }.into();
+        return JobEnd::AtItsDeadline;
     }
-    let message = pods.last_message().or_else(|| {
+    let Some(said) = pods.last_message() else {
         let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
-        gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
-    });
-    let (message, section) = match (message, pods.bad_end(ctx.op.intent.upgrade)) {
-        (Some(last), _) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => {
-            (Some(format!("{}: {last}", unrecorded::SAID)), Section::NotRecorded)
-        }
-        (message, Some(BadEnd::NotRecorded)) => (message, Section::NotRecorded),
-        (message, Some(BadEnd::Replaced | BadEnd::Interrupted | BadEnd::CutOff)) => {
-            let cause = pods.failure_before().map(|cause| format!("; the try before it: {cause}"));
-            (message.map(|last| last + &cause.unwrap_or_default()), Section::Interrupted)
-        }
-        (message, None) => (message, Section::JobFailed),
+        return if gone { JobEnd::PodsGone } else { JobEnd::Untold };
     };
-    Failure::JobFailed { why: why.to_owned(), message, section }.into()
+    if ctx.op.intent.reboot && pods.succeeded_unrecorded() {
+        return JobEnd::Unrecorded(said);
+    }
+    match pods.bad_end(ctx.op.intent.upgrade) {
+        Some(BadEnd::NotRecorded) => JobEnd::NotRecorded(said),
+        Some(BadEnd::Replaced | BadEnd::Interrupted | BadEnd::CutOff) => {
+            JobEnd::Interrupted { said, before: pods.failure_before() }
+        }
+        None => JobEnd::Said(said),
+    }
 }
 
 /// How a container ends that its kubelet kills: its grace is over.
 const KILLED: i32 = 128 + 9;
-const ENDED: &str = "the upgrade was ended at its deadline, and what kairos-agent has written is not known; look at the node before trying again";
 
 /// Whether an upgrade was ended at its deadline, and no pod says how its agent came to an end. One that writes
 /// is left to end in the grace of its pod, and is killed after that; the pod goes once it is counted.

@@ -3,12 +3,13 @@
 use super::pods::{Beside, JobPods, SentinelReport};
 use crate::{
     api::nodeop::RebootStatus,
-    contract::{RecoveryProof, Sentinel, reboot_state},
+    contract::{Sentinel, reboot_state},
     plan::{
         image,
         model::{effects::Planned, snapshot::brief, time::later},
         node::{
-            context::{Decision, End, NodeContext},
+            context::{Decision, NodeContext},
+            end::{self, End},
             failure::Failure,
             legacy,
             state::{At, ImageRecord, Reboot, WaiterRecord, Working},
@@ -65,21 +66,13 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     if ctx.op.intent.upgrade && !pods.have_succeeded() && pods.are_open() {
         return Waiting::JobPodLags.into();
     }
-    let message = pods.last_message().map_or_else(
-        || "Job completed successfully".into(),
-        |message| format!("Job completed successfully: {message}"),
-    );
-    ctx.end(End::Done, message).into()
+    ctx.end(&End::Ran(pods.last_message())).into()
 }
 
 /// The Job has succeeded, and its record says that no boot follows from what it did: the node was at the
 /// release, or the recovery image alone was written.
 fn no_boot_due(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Decision {
-    let unproved = || {
-        let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
-        ctx.end(End::Done, message)
-    };
-    proved_unbooted(ctx, pods).unwrap_or_else(unproved)
+    proved_unbooted(ctx, pods).unwrap_or_else(|| ctx.end(&End::NothingChanged(pods.last_message())))
 }
 
 /// What an upgrade proves without a boot: the node's own record of its recovery image, or that the node was
@@ -88,54 +81,27 @@ fn proved_unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision
     if !ctx.op.intent.upgrade {
         return None;
     }
-    if let Some(proof) = pods.recovery_proof() {
-        return Some(recovered(ctx, proof));
-    }
-    let found = pods.up_to_date()?;
-    Some(ctx.end(End::UpToDate, brief(&found.to_string())))
-}
-
-/// The recovery image was written. No boot proves that, and the node's own record does.
-fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
-    let RecoveryProof { recovery_at, target } = proof;
-    let release = target.map_or_else(|| "a release that the image does not name".into(), |it| brief(&it));
-    let message = format!(
-        "Job completed successfully: recovery upgraded to {release}, as the node's own record says ({})",
-        brief(&recovery_at)
-    );
-    ctx.end(End::DoneAndProved, message)
+    // No boot proves the recovery image, and the node's record does.
+    let recovered = pods.recovery_proof().map(End::Recovered);
+    Some(ctx.end(&recovered.or_else(|| pods.up_to_date().map(End::UpToDate))?))
 }
 
 /// The operation has succeeded, and containers of somebody else keep its Job from completing, or have failed
 /// it.
 pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Beside<'_>) -> Planned<Decision> {
-    let names = beside.others.join(", ");
-    let said = || beside.said().map(|said| format!(": {said}")).unwrap_or_default();
-    if !ctx.op.intent.reboot {
-        if let Some(proved) = proved_unbooted(ctx, pods) {
-            return proved.into();
-        }
-        let other = if beside.failed {
-            format!("container {names}, which is not ours, failed beside it")
-        } else {
-            format!("container {names}, which is not ours, still ran and is ended with it")
-        };
-        let message = format!("Job completed successfully{}; {other}", said());
-        return ctx.end(End::Done, message).into();
-    }
-    match pods.sentinel() {
-        SentinelReport::Found(found) if found.boot.is_empty() => {
-            if let Some(proved) = proved_unbooted(ctx, pods) {
-                return proved.into();
+    let others = beside.others.join(", ");
+    let reboot_asked = ctx.op.intent.reboot;
+    if reboot_asked {
+        match pods.sentinel() {
+            SentinelReport::Found(found) if found.boot.is_empty() => {}
+            SentinelReport::Found(found) => return reboot_due(ctx, found, None).into(),
+            SentinelReport::Lags | SentinelReport::Gone => {
+                return Waiting::OtherContainers { names: others }.into();
             }
-            let other = if beside.failed { "failed beside it" } else { "is ended with the Job" };
-            let message =
-                format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
-            ctx.end(End::Done, message).into()
         }
-        SentinelReport::Found(found) => reboot_due(ctx, found, None).into(),
-        SentinelReport::Lags | SentinelReport::Gone => Waiting::OtherContainers { names }.into(),
     }
+    let unproved = end::Beside { reboot_asked, said: beside.said(), others, failed: beside.failed };
+    proved_unbooted(ctx, pods).unwrap_or_else(|| ctx.end(&End::Beside(unproved))).into()
 }
 
 /// The operation has succeeded in the boot that the record names. One that names another target than the

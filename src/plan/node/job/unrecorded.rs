@@ -16,14 +16,12 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
+        failure::UNRECORDED,
         job,
         state::{At, GivenUp, Remade, Touched},
         waiting::Waiting,
     },
 };
-
-/// What is said of it where nothing more follows.
-pub(super) const SAID: &str = "the operation succeeded in one of its tries, and that could not be recorded, so nothing else will reboot the node";
 
 /// The Job has failed; this is what follows if the command has succeeded and that is not recorded.
 pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Decision>> {
@@ -72,7 +70,7 @@ pub fn explained(ctx: &NodeContext<'_>, given_up: GivenUp) -> GivenUp {
     if !succeeded {
         return GivenUp { touched, ..given_up };
     }
-    let reason = manual::explained_in(Section::NotRecorded, &format!("{SAID}: {}", given_up.reason));
+    let reason = manual::explained_in(Section::NotRecorded, &format!("{UNRECORDED}: {}", given_up.reason));
     GivenUp { reason, touched }
 }
 
@@ -82,6 +80,7 @@ mod tests {
 
     use serde_json::json;
 
+    use super::UNRECORDED;
     use crate::{
         api::{
             names::container,
@@ -193,7 +192,7 @@ mod tests {
     #[test]
     fn what_cannot_be_recorded_any_more_fails_the_node_and_says_that_it_succeeded() {
         let says = |world: &World| world.entry().message.unwrap_or_default();
-        let told = |world: &World| says(world).contains(super::SAID);
+        let told = |world: &World| says(world).contains(UNRECORDED);
         // Its sentinel says itself that nothing helps.
         let mut world = unrecorded(EXIT_PERMANENT.into(), "Error");
         world.pass(1);
@@ -225,7 +224,7 @@ mod tests {
             unrecorded(128, "StartError").op(|op| op.spec.upgrade = serde_json::from_value(upgrade).unwrap());
         world.pass(1);
         assert_eq!(world.entry().phase, Phase::Failed);
-        assert!(world.entry().message.unwrap().contains(super::SAID));
+        assert!(world.entry().message.unwrap().contains(UNRECORDED));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Why a node that is worked on does not move at this moment: as a type, which is decided on and counted; and
 //! as a sentence, which people read in the node's message.
 
+mod claim;
 mod drain;
 mod start;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    claim::{NotClaimed, Precedes},
     drain::{Draining, PodsToGo, list},
     start::{NotBegun, Open, Starting},
 };

@@ -21,12 +21,13 @@ use crate::{
         node::{
             context::Op,
             state::{Entry, Machine, Pending, Preflight, Working},
+            waiting::Precedes,
         },
         quorum,
         rollout::{
             compact::max_in_progress,
             context::{Rollout, RolloutContext},
-            not_taken::{Closed, NotTaken, Precedes, Untouched},
+            not_taken::{Closed, NotTaken, Untouched},
             others::{self, Others},
             preflight::{self, PreflightFailure},
         },

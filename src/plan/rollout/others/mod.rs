@@ -23,8 +23,8 @@ use crate::{
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
-        node::context::Op,
-        rollout::not_taken::{NotTaken, Precedes},
+        node::{context::Op, waiting::Precedes},
+        rollout::not_taken::NotTaken,
         upgrades::newest::{Newer, Precedence},
     },
 };
