@@ -196,7 +196,7 @@ impl Controller {
         let election = args
             .leader_elect
             .then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
-        let render_config = RenderConfig {
+        let config = RenderConfig {
             // Outside a cluster no pod is ours, and nothing else tells of an image.
             operator_image: args.operator_image().unwrap_or(contract::IMAGE).into(),
             namespace: namespace.clone(),
@@ -213,7 +213,7 @@ impl Controller {
         let reporter =
             Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
         let leading = leadership.subscribe();
-        let actor = Actor::new(client.clone(), render_config, leadership, reporter);
+        let actor = Actor::new(client.clone(), config, leadership, reporter);
         let planner = Planner::new(actor, observer.clone(), planner_config, clock, leading, health.clone());
         Self { client, namespace, observer, health, election, planner }
     }

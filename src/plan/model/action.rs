@@ -62,7 +62,7 @@ impl Plan {
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Write the status that follows from `op`, at its resourceVersion; then say the `notices`.
+    /// Patch the status to what follows from `op`, at its resourceVersion; then say the `notices`.
     PatchStatus { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
     /// Set the NodeOp's finalizers, at its resourceVersion.
     SetFinalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
@@ -70,22 +70,22 @@ pub enum Action {
     Finalize { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Delete a NodeOp that is over, or was never begun, and is not kept any longer.
     DeleteOp { op: OpRef },
-    /// Change a node, at its resourceVersion, in one patch.
+    /// Patch a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
-    /// Change what a node's conditions say of an operation, at its resourceVersion. They are part of its
+    /// Patch what a node's conditions say of an operation, at its resourceVersion. They are part of its
     /// status, which no patch of the node itself reaches.
     PatchNodeConditions { name: String, resource_version: String, change: ConditionChange, at: Timestamp },
-    /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
+    /// Create the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
-    /// Pass on what may be changed in a NodeOpUpgrade's spec; then say so on the NodeOp.
+    /// Propagate what may be changed in a NodeOpUpgrade's spec to its NodeOp; then say so on the NodeOp.
     PropagateSpec { child: Arc<NodeOp>, steering: Steering, notice: Box<Notice> },
-    /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
+    /// Patch the status to what follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
-    /// Make the pod that reads a node's facts; `last_error` says why the last one failed.
+    /// Create the pod that reads a node's facts; `last_error` says why the last one failed.
     CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
-    /// Make the preflight pod of a node.
+    /// Create the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
-    /// Grant the waiter of a node what it needs, then make it.
+    /// Grant the waiter of a node what it needs, then create it.
     CreateWaiter {
         op: Arc<NodeOp>,
         node: String,
@@ -94,13 +94,13 @@ pub enum Action {
         /// What is recorded of the Job, if it has succeeded: it may be gone by now.
         succeeded: Option<Succeeded>,
     },
-    /// Make the node's Job, suspended; if the node can, with a container that holds its lock for the command.
+    /// Create the node's Job, suspended; if the node can, with a container that holds its lock for the command.
     CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
-    /// Let the Job run whose UID is recorded, as we see it: one that has been settled since is not.
+    /// Resume the Job whose UID is recorded, as we see it: one that has been settled since is not.
     ResumeJob { job: Target, resource_version: String },
-    /// Give a Job whose pod has succeeded more time, or one of the Go operator's an end.
+    /// Extend the deadline of a Job whose pod has succeeded, or one of the Go operator's an end.
     ExtendJob { job: Target, deadline_seconds: i64 },
-    /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody
+    /// Settle a Job: suspend one whose operation has succeeded in this boot, and say so on it: a container of somebody
     /// else keeps it running.
     SettleJob { job: Target, boot: String },
     /// Delete a Job of ours, and its pods: before it, or in the background.
@@ -188,24 +188,24 @@ impl Identified for Action {
     fn id(&self) -> Id {
         let op = |op: &NodeOp| OpRef::of(op).to_string();
         let upgrade = |upgrade: &NodeOpUpgrade| {
-            format!("{}@{}", of_upgrade(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default())
+            format!("{}@{}", upgrade_path(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default())
         };
         let made = |op: &NodeOp, name: &str| format!("{} of {}", name, OpRef::of(op));
         let target = |target: &Target| format!("{target}@{}", target.uid);
         let (does, to) = match self {
-            Self::PatchStatus { op: of, .. } => ("status", op(of)),
-            Self::SetFinalizers { op: of, .. } => ("finalizers", op(of)),
-            Self::Finalize { op: of, .. } => ("conclude", op(of)),
+            Self::PatchStatus { op: of, .. } => ("patch status", op(of)),
+            Self::SetFinalizers { op: of, .. } => ("set finalizers", op(of)),
+            Self::Finalize { op: of, .. } => ("finalize", op(of)),
             Self::DeleteOp { op: of } => ("delete op", of.to_string()),
-            Self::PropagateSpec { child, .. } => ("pass on", op(child)),
-            Self::PatchNode { name, .. } => ("node", name.clone()),
-            Self::PatchNodeConditions { name, .. } => ("node conditions", name.clone()),
-            Self::CreateChild { upgrade: of, name } => ("make child", format!("{name} of {}", upgrade(of))),
-            Self::PatchUpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
-            Self::CreateFactsPod { name, .. } => ("make facts pod", name.clone()),
-            Self::CreatePreflightPod { op, name, .. } => ("make preflight pod", made(op, name)),
-            Self::CreateWaiter { op, name, .. } => ("make waiter", made(op, name)),
-            Self::CreateJob { op, name, .. } => ("make job", made(op, name)),
+            Self::PropagateSpec { child, .. } => ("propagate spec", op(child)),
+            Self::PatchNode { name, .. } => ("patch node", name.clone()),
+            Self::PatchNodeConditions { name, .. } => ("patch node conditions", name.clone()),
+            Self::CreateChild { upgrade: of, name } => ("create child", format!("{name} of {}", upgrade(of))),
+            Self::PatchUpgradeStatus { upgrade: of, .. } => ("patch upgrade status", upgrade(of)),
+            Self::CreateFactsPod { name, .. } => ("create facts pod", name.clone()),
+            Self::CreatePreflightPod { op, name, .. } => ("create preflight pod", made(op, name)),
+            Self::CreateWaiter { op, name, .. } => ("create waiter", made(op, name)),
+            Self::CreateJob { op, name, .. } => ("create job", made(op, name)),
             Self::ResumeJob { job, .. } => ("resume job", target(job)),
             Self::ExtendJob { job, .. } => ("extend job", target(job)),
             Self::SettleJob { job, .. } => ("settle job", target(job)),
@@ -278,9 +278,13 @@ pub struct Notice {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PatchStatus { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
-            Self::SetFinalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
-            Self::Finalize { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
+            Self::PatchStatus { op, status: _, notices: _ } => {
+                write!(f, "patching the status of {}", nodeop_path(op))
+            }
+            Self::SetFinalizers { op, finalizers: _ } => {
+                write!(f, "setting the finalizers of {}", nodeop_path(op))
+            }
+            Self::Finalize { op, finalizers: _ } => write!(f, "finalizing {}", nodeop_path(op)),
             Self::DeleteOp { op } => {
                 write!(f, "deleting NodeOp {}/{}, which is not kept any longer", op.namespace, op.name)
             }
@@ -289,30 +293,30 @@ impl fmt::Display for Action {
                 write!(f, "patching the conditions of node {name}")
             }
             Self::CreateChild { upgrade, name } => {
-                write!(f, "making NodeOp {name} of {}", of_upgrade(upgrade))
+                write!(f, "creating NodeOp {name} of {}", upgrade_path(upgrade))
             }
             Self::PropagateSpec { child, steering: _, notice: _ } => {
-                write!(f, "passing the changed spec on to {}", of(child))
+                write!(f, "propagating the changed spec to {}", nodeop_path(child))
             }
             Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {
-                write!(f, "writing the status of {}", of_upgrade(upgrade))
+                write!(f, "patching the status of {}", upgrade_path(upgrade))
             }
             Self::CreateFactsPod { node, node_uid: _, name, attempt: _, last_error: _ } => {
-                write!(f, "making facts pod {name} on node {node}")
+                write!(f, "creating facts pod {name} on node {node}")
             }
             Self::CreatePreflightPod { op, node, name } => {
-                write!(f, "making preflight pod {name} of {} on node {node}", of(op))
+                write!(f, "creating preflight pod {name} of {} on node {node}", nodeop_path(op))
             }
             Self::CreateWaiter { op, node, name, job: _, succeeded: _ } => {
-                write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
+                write!(f, "creating reboot waiter {name} of {} on node {node}", nodeop_path(op))
             }
             Self::CreateJob { op, node, name, locks: _ } => {
-                write!(f, "making Job {name} of {} on node {node}", of(op))
+                write!(f, "creating Job {name} of {} on node {node}", nodeop_path(op))
             }
-            Self::ResumeJob { job, resource_version: _ } => write!(f, "starting Job {job}"),
+            Self::ResumeJob { job, resource_version: _ } => write!(f, "resuming Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {
-                write!(f, "suspending Job {job}, whose operation has succeeded")
+                write!(f, "settling Job {job}, whose operation has succeeded")
             }
             Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
@@ -329,7 +333,7 @@ impl fmt::Display for Target {
     }
 }
 
-fn of(op: &NodeOp) -> String {
+fn nodeop_path(op: &NodeOp) -> String {
     format!(
         "NodeOp {}/{}",
         op.metadata.namespace.as_deref().unwrap_or_default(),
@@ -337,7 +341,7 @@ fn of(op: &NodeOp) -> String {
     )
 }
 
-fn of_upgrade(upgrade: &NodeOpUpgrade) -> String {
+fn upgrade_path(upgrade: &NodeOpUpgrade) -> String {
     let meta = &upgrade.metadata;
     format!(
         "NodeOpUpgrade {}/{}",

@@ -57,9 +57,9 @@ pub fn follow(
     let wanted = of(concurrency, asked.paused, asked.stop_on_failure, &asked.not_after);
     if wanted != is && !child.is_over() && child.metadata.deletion_timestamp.is_none() {
         let notice = Box::new(told(upgrade, &is, &wanted));
-        let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted, notice };
-        error = failing::of(snapshot, &pass_on);
-        effects.add(pass_on);
+        let propagates = Action::PropagateSpec { child: child.clone(), steering: wanted, notice };
+        error = failing::of(snapshot, &propagates);
+        effects.add(propagates);
     }
     status.node_op_uid = child.metadata.uid.clone();
     copy(&mut status, child);

@@ -85,7 +85,7 @@ async fn a_refusal_that_stays_is_told_tried_rarely_and_forgotten() {
             "setting the finalizers of NodeOp default/op",
         ),
         case("patch", "nodes", 400, "n1", "patching node n1"),
-        case("patch", "jobs.batch", 403, "op-", "starting Job default/op-"),
+        case("patch", "jobs.batch", 403, "op-", "resuming Job default/op-"),
     ];
     futures::future::join_all(cases.into_iter().map(refused_for_good)).await;
 }
@@ -134,8 +134,8 @@ async fn is_told_and_forgotten(mut rig: Rig, case: &Case, mend: impl FnOnce(&Rig
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
     let cases = [
-        ("create", "pods", "making reboot waiter"),
-        ("create", "jobs.batch", "making Job op-n1-"),
+        ("create", "pods", "creating reboot waiter"),
+        ("create", "jobs.batch", "creating Job op-n1-"),
         ("create", "serviceaccounts", "making the waiter's ServiceAccount"),
         ("create", "roles.rbac.authorization.k8s.io", "making the waiter's Role"),
         ("create", "rolebindings.rbac.authorization.k8s.io", "making the waiter's RoleBinding"),
@@ -163,7 +163,7 @@ async fn a_status_that_is_refused_is_told_in_an_event() {
     complained(&rig, "NodeOp").await;
     let said = complaints(&rig, "NodeOp");
     assert!(
-        said[0].contains("writing the status of NodeOp default/op") && said[0].contains("too large"),
+        said[0].contains("patching the status of NodeOp default/op") && said[0].contains("too large"),
         "{said:?}"
     );
     rarely_asked_for(&rig, "patch", "nodeops.operator.kairos.io/status").await;

@@ -290,7 +290,7 @@ fn that_no_node_matches_is_one_event_however_often_nodes_boot() {
     });
     let out = cluster.planned();
     assert!(
-        out.actions.iter().any(|action| action.to_string() == "concluding NodeOp ns/op"),
+        out.actions.iter().any(|action| action.to_string() == "finalizing NodeOp ns/op"),
         "it can be deleted: {:?}",
         out.actions
     );

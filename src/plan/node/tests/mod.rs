@@ -202,7 +202,7 @@ fn preparing_a_node() {
     let mut other = Vec::new();
     for (world, expected) in [
         (deleted(), "gives up: the NodeOp was deleted before the operation started"),
-        (draining(), "waits: waiting for the reboot waiter: it starts; making reboot waiter"),
+        (draining(), "waits: waiting for the reboot waiter: it starts; creating reboot waiter"),
         (draining().pod(|world| world.waiter(0)), "waits: waiting for the reboot waiter: it starts"),
         (draining().pod(|world| waiter(world, "waiting")), "records Running/Job"),
         (
@@ -231,7 +231,7 @@ fn rebooting_a_node() {
         (down(), "waits: Job completed, the node reboots"),
         (
             rebooting(),
-            "waits: Job completed, the reboot is due; its waiter was lost: it starts; making reboot waiter",
+            "waits: Job completed, the reboot is due; its waiter was lost: it starts; creating reboot waiter",
         ),
         (
             rebooting().pod(|world| waiter(world, "waiting")).now(1800),
