@@ -7,6 +7,11 @@ use crate::plan::model::{
     snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role},
 };
 
+/// A moment, in seconds.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
 /// The name of the Job of NodeOp `op`, whose UID is `u`, on node n1.
 pub fn job_name() -> String {
     object_name::object(("op", "u"), "n1", "", 0)

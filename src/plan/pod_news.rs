@@ -9,8 +9,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::plan::model::{
     effects::{Effects, Planned},
     failing,
-    question::{Answer, Question, Regarding},
-    snapshot::{ContainerView, PodView, Snapshot, brief},
+    question::{Question, Regarding},
+    snapshot::{ContainerView, News, PodView, Snapshot, brief},
     time::later,
 };
 
@@ -49,24 +49,15 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<PodNe
     let mut effects = Effects::wake_at(later(snapshot.now, SILENT_AFTER));
     let mut others = || effects.absorb(others_alone(snapshot, pod));
     let question = question(pod);
-    let (told, open) = match snapshot.answer(&question) {
-        Some(Answer::Said(message)) => {
-            let said: Vec<String> = others().into_iter().chain([message.clone()]).collect();
+    let (told, open) = match snapshot.news(&question) {
+        Some(News::Warns(message)) => {
+            let said: Vec<String> = others().into_iter().chain([message.to_owned()]).collect();
             (Some(PodNews::Obstacle(said.join("; "))), None)
         }
-        Some(Answer::Pulls { since }) => {
-            (Some(others().map_or(PodNews::Pulling { since: *since }, PodNews::Obstacle)), None)
+        Some(News::Pulls(since)) => {
+            (Some(others().map_or(PodNews::Pulling { since }, PodNews::Obstacle)), None)
         }
-        Some(
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::NotReady(_)
-            | Answer::Components(_),
-        ) => (others().map(PodNews::Obstacle), None),
+        Some(News::Nothing) => (others().map(PodNews::Obstacle), None),
         // Where they cannot be read, what the status shows is all that is known.
         None if failing::of(snapshot, &question).is_some() => {
             (others().map(PodNews::Obstacle), Some(question))
@@ -107,13 +98,12 @@ mod tests {
 
     use super::*;
     use crate::plan::{
-        fixtures,
-        model::snapshot::{Owner, PodPhase, Role, Sightings},
+        fixtures::{self, at},
+        model::{
+            question::Answer,
+            snapshot::{Owner, PodPhase, Role, Sightings},
+        },
     };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
-    }
 
     #[test]
     fn a_pod_that_stands_still_for_ten_seconds_is_asked_about_and_its_newest_event_is_told() {

@@ -16,8 +16,8 @@ use crate::{
         effects::{Effects, Planned},
         id::Key,
         intent::Intent,
-        question::{Answer, Question},
-        snapshot::{NodeView, RETURNS_WITHIN, Snapshot},
+        question::Question,
+        snapshot::{ControlPlanePods, NodeView, RETURNS_WITHIN, Snapshot},
         time::later,
     },
 };
@@ -209,8 +209,8 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
     if let Some(why) = pod_missing(snapshot, other) {
         return Planned::from(Some(why)).with(look_again(snapshot));
     }
-    let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(node.clone()))) {
-        (_, Some(Answer::NotReady(pods))) => {
+    let wait = match (other.etcd_votes, snapshot.control_plane_pods(&node)) {
+        (_, Some(ControlPlanePods::NotReady(pods))) => {
             let pod = pods.first().cloned().unwrap_or_default();
             return Planned::from(Some(Unwell::PodNotReady { node, pod })).with(look_again(snapshot));
         }
@@ -218,10 +218,10 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
             let said = other.etcd_said.clone();
             return Some(Unwell::NotVoting { node, said }).into();
         }
-        (Some(true), _) | (None, Some(Answer::Components(_))) if since > snapshot.leading_since => {
+        (Some(true), _) | (None, Some(ControlPlanePods::Ready(_))) if since > snapshot.leading_since => {
             READY_AGAIN_FOR
         }
-        (Some(true), _) | (None, Some(Answer::Components(_))) => return None.into(),
+        (Some(true), _) | (None, Some(ControlPlanePods::Ready(_))) => return None.into(),
         (None, _) => READY_FOR,
     };
     let until = later(since, wait);
@@ -235,16 +235,16 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
 /// without its manifests is Ready, for it reaches the API server through another member; and of a node on which
 /// nothing of the control plane runs, no pod is left that could be seen not to be Ready.
 fn pod_missing(snapshot: &Snapshot, member: &NodeView) -> Option<Unwell> {
-    let components = |of: &NodeView| match snapshot.answer(&Question::ControlPlanePods(of.name.clone())) {
-        Some(Answer::Components(components)) => Some(components.clone()),
-        Some(Answer::NotFound) => Some(Vec::new()),
-        _ => None,
+    let components = |of: &NodeView| match snapshot.control_plane_pods(&of.name)? {
+        ControlPlanePods::Ready(components) => Some(components),
+        ControlPlanePods::None => Some(&[][..]),
+        ControlPlanePods::NotReady(_) => None,
     };
     let own = components(member)?;
     let is_alike =
         |other: &&NodeView| other.labels.control_plane_marks().eq(member.labels.control_plane_marks());
     others(snapshot, &member.name).filter(is_alike).find_map(|other| {
-        let component = components(other)?.into_iter().find(|component| !own.contains(component))?;
+        let component = components(other)?.iter().find(|component| !own.contains(component))?.clone();
         Some(Unwell::PodMissing { node: member.name.clone(), component, as_on: other.name.clone() })
     })
 }

@@ -52,7 +52,7 @@ pub enum Regarding {
     Job,
 }
 
-/// What the API server said.
+/// What the API server said. What each answer means to a question stands in `snapshot::answers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It is not there, and not in the snapshot either.

@@ -3,6 +3,7 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod answers;
 mod facts;
 mod finished;
 mod kubelet;
@@ -22,6 +23,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    answers::{Admission, ControlPlanePods, News, OtherReplica},
     facts::facts_of,
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,

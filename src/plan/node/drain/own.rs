@@ -11,8 +11,8 @@ use crate::plan::{
     model::{
         effects::{Effects, Planned},
         intent::DrainIntent,
-        question::{Answer, Question},
-        snapshot::{NodePod, Snapshot},
+        question::Question,
+        snapshot::{NodePod, OtherReplica, Snapshot},
         stamp::Stamp,
         time::later,
     },
@@ -44,34 +44,27 @@ pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Pl
     if pod.ends_by.is_some() {
         return Some(Draining::OperatorEnds).into();
     }
-    let question = Question::OtherReplica(ctx.node.name.clone());
-    match ctx.snapshot.answer(&question) {
-        None => Planned::from(Some(Draining::OtherReplicaUnknown)).with(question),
-        Some(Answer::Found) => {
+    match ctx.snapshot.other_replica(&ctx.node.name) {
+        None => {
+            let question = Question::OtherReplica(ctx.node.name.clone());
+            Planned::from(Some(Draining::OtherReplicaUnknown)).with(question)
+        }
+        Some(OtherReplica::Ready) => {
             let evicted = super::evict(ctx, options, started, pod);
             evicted.map(|blocked| Some(Draining::OperatorMoves { blocked }))
         }
         // One that does not get Ready is as good as none.
-        Some(Answer::Pending)
+        Some(OtherReplica::Starts)
             if ctx.snapshot.now
                 >= later(ctx.snapshot.replica_starts_since(&ctx.node.name), REPLICA_START_GRACE) =>
         {
             None.into()
         }
-        Some(Answer::Pending) => {
+        Some(OtherReplica::Starts) => {
             let again = Effects::wake_at(later(ctx.snapshot.now, LOOK_EVERY));
             Planned::from(Some(Draining::OtherReplicaStarts)).with(again)
         }
-        Some(
-            Answer::NotFound
-            | Answer::Attached(_)
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. }
-            | Answer::NotReady(_)
-            | Answer::Components(_),
-        ) => None.into(),
+        Some(OtherReplica::None) => None.into(),
     }
 }
 
@@ -87,6 +80,7 @@ mod tests {
             model::{
                 action::Action,
                 intent::Intent,
+                question::Answer,
                 snapshot::{NodeView, PlannerConfig},
             },
             node::{context::Op, drain::own::*, fixtures},

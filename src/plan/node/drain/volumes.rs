@@ -12,7 +12,7 @@ use crate::plan::{
         action::Notice,
         effects::{Effects, Planned},
         failing,
-        question::{Answer, Question},
+        question::Question,
         time::later,
     },
     node::{
@@ -33,12 +33,13 @@ pub fn wait(ctx: &NodeContext<'_>, record: &DrainRecord) -> Planned<Option<Progr
     if !ctx.node.volumes_attached {
         return None.into();
     }
-    let question = Question::Volumes(ctx.node.name.clone());
-    let attached = match ctx.snapshot.answer(&question) {
-        None => return unknown(ctx, question),
-        Some(Answer::Attached(volumes)) if !volumes.is_empty() => volumes.clone(),
-        Some(_) => return None.into(),
+    let Some(attached) = ctx.snapshot.attached(&ctx.node.name) else {
+        return unknown(ctx, Question::Volumes(ctx.node.name.clone()));
     };
+    if attached.is_empty() {
+        return None.into();
+    }
+    let attached = attached.to_vec();
     let now = ctx.snapshot.now;
     let Some(since) = record.detaching_since else {
         let next = DrainRecord { detaching_since: Some(now.into()), ..record.clone() };
@@ -75,7 +76,7 @@ fn unknown(ctx: &NodeContext<'_>, question: Question) -> Planned<Option<Progress
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -84,18 +85,15 @@ mod tests {
         plan::{
             model::{
                 identity::Identified,
+                question::Answer,
                 snapshot::{NodeView, PersistentFailure, Snapshot},
             },
             node::{
                 context::{Decision, Op},
-                fixtures,
+                fixtures::{self, at},
             },
         },
     };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
-    }
 
     /// The API server has failed to say what is attached since `since`.
     fn unread(now: i64, since: i64) -> (Option<Progress>, Effects) {

@@ -10,8 +10,8 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             failing,
-            question::{Answer, Question, Regarding},
-            snapshot::{JobView, Obstacle, PodView},
+            question::{Question, Regarding},
+            snapshot::{Admission, JobView, News, Obstacle, PodView},
             time::later,
         },
         node::{
@@ -239,22 +239,12 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
         return Planned::from(None).with(Effects::wake_at(due));
     }
     let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
-    let question = dry_run(ctx);
-    let (why, open) = match ctx.snapshot.answer(&question) {
-        Some(Answer::Refused(message) | Answer::NotYet(message)) => {
-            (NotBegun::Refused(message.clone()), None)
+    let (why, open) = match ctx.snapshot.admission(&ctx.op.id, &ctx.node.name) {
+        Some(Admission::Refused(message) | Admission::NotYet(message)) => {
+            (NotBegun::Refused(message.to_owned()), None)
         }
-        Some(
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. }
-            | Answer::NotReady(_)
-            | Answer::Components(_),
-        ) => controller_says(ctx, job),
-        None => (NotBegun::ControllerAway, Some(question)),
+        Some(Admission::Admitted) => controller_says(ctx, job),
+        None => (NotBegun::ControllerAway, Some(dry_run(ctx))),
     };
     Planned::from(Some(why)).with(again).with(Effects::ask(open))
 }
@@ -263,9 +253,9 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
 fn controller_says(ctx: &NodeContext<'_>, job: &JobView) -> (NotBegun, Option<Question>) {
     let (namespace, name, uid) = (job.namespace.clone(), job.name.clone(), job.uid.clone());
     let question = Question::Events { of: Regarding::Job, namespace, name, uid };
-    match ctx.snapshot.answer(&question) {
-        Some(Answer::Said(message)) => (NotBegun::NotMade(message.clone()), None),
-        Some(_) => (NotBegun::ControllerAway, None),
+    match ctx.snapshot.news(&question) {
+        Some(News::Warns(message)) => (NotBegun::NotMade(message.to_owned()), None),
+        Some(News::Pulls(_) | News::Nothing) => (NotBegun::ControllerAway, None),
         None => (NotBegun::ControllerAway, Some(question)),
     }
 }

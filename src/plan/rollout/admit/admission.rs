@@ -6,8 +6,8 @@ use crate::{
     api::node_statuses::Mark,
     plan::{
         model::{
-            question::{Answer, Question},
-            snapshot::NodeView,
+            question::Question,
+            snapshot::{self, NodeView},
         },
         rollout::{
             finalizer,
@@ -53,31 +53,21 @@ impl Admitter<'_, '_> {
     }
 
     fn ask_admission(&mut self, view: &NodeView) -> Admission {
-        let question = Question::Admission(self.op.id.clone(), view.name.clone());
-        match self.snapshot.answer(&question) {
+        match self.snapshot.admission(&self.op.id, &view.name) {
             None => {
-                self.effects.add(question);
+                self.effects.add(Question::Admission(self.op.id.clone(), view.name.clone()));
                 Admission::Waits(NotTaken::AdmissionUnread)
             }
-            Some(Answer::Refused(message)) => {
+            Some(snapshot::Admission::Refused(message)) => {
                 let untouched = !self.has_any([Mark::Completed, Mark::Failed]);
-                Admission::Refused(Refused::NotAdmitted { untouched, message: message.clone() })
+                Admission::Refused(Refused::NotAdmitted { untouched, message: message.to_owned() })
             }
-            Some(Answer::NotYet(message)) => {
-                let why = NotTaken::NotAdmitted { message: message.clone() };
+            Some(snapshot::Admission::NotYet(message)) => {
+                let why = NotTaken::NotAdmitted { message: message.to_owned() };
                 self.rollout.progress.failures.note(why.to_string());
                 Admission::Waits(why)
             }
-            Some(
-                Answer::NotFound
-                | Answer::Found
-                | Answer::Pending
-                | Answer::Attached(_)
-                | Answer::Said(_)
-                | Answer::Pulls { .. }
-                | Answer::NotReady(_)
-                | Answer::Components(_),
-            ) => Admission::Admitted,
+            Some(snapshot::Admission::Admitted) => Admission::Admitted,
         }
     }
 
