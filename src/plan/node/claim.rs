@@ -31,8 +31,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         return next.with(effects);
     }
     // This very version of the Node is claimed, so what it says of earlier attempts is what is so.
-    let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
-    if !claimed && attempts::is_spent(&ctx.op.object, ctx.node) {
+    if !ctx.is_claimed() && attempts::is_spent(&ctx.op.object, ctx.node) {
         return back_to_pending(ctx, passed_in, &NotClaimed::Attempted).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
@@ -59,8 +58,7 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
 /// planners that both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Option<Decision>> {
-    let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
-    if claimed || !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
+    if ctx.is_claimed() || !ctx.snapshot.is_control_plane(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
     let own = [Question::Node(ctx.node.name.clone()), Question::AllNodeOps];

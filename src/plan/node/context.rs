@@ -128,6 +128,11 @@ pub struct NodeContext<'a> {
 }
 
 impl NodeContext<'_> {
+    /// Whether the node says that it is ours, as we see it. A Node object that was made again says nothing.
+    pub fn is_claimed(&self) -> bool {
+        self.node.claimed_by.as_ref() == Some(&self.op.id)
+    }
+
     /// The next step.
     pub fn move_to(&self, work: Working, message: impl fmt::Display) -> Decision {
         self.moves(State::Working(work.into()), message)

@@ -34,12 +34,20 @@ pub fn claim_and_cordon(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
             // One that is being drained already is not taken out of load balancers any more.
             patch(ctx, change, false, why).map(Some)
         }
-        Take::Ask(question) => Planned::from(None).with(question),
-        Take::Taken(other) => {
-            let by = format!("{}/{}", other.namespace, other.name);
-            ctx.work.job_uid().is_none().then(|| Failure::TakenOver { by }.gives_up()).into()
+        // Nothing is done to a node that is not ours yet, and whose cordon may be somebody's.
+        Take::Ask(question) => {
+            let waits = (!ctx.is_claimed()).then_some(Decision::Wait(Waiting::CordonOwner));
+            Planned::from(waits).with(question)
         }
+        Take::Taken(_) => taken_over(ctx).filter(|_| ctx.work.job_uid().is_none()).into(),
     }
+}
+
+/// Gives the node up if another NodeOp has claimed it, after somebody removed our claim.
+pub fn taken_over(ctx: &NodeContext<'_>) -> Option<Decision> {
+    let other = ctx.node.claimed_by.as_ref().filter(|of| **of != ctx.op.id)?;
+    let by = format!("{}/{}", other.namespace, other.name);
+    Some(Failure::TakenOver { by }.gives_up())
 }
 
 /// Keeps a control-plane node from being disturbed as long as another one is not well. All were when this one

@@ -23,7 +23,10 @@ use crate::plan::{
 /// when the drain is over, all that is there has: the drain had evicted what was there before, and what it
 /// left the options leave now. The operation's own pods are told by their owner, see [`judge`].
 pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Decision> {
-    let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
+    // A Node that was made again in this step is not ours until it is claimed again. Who has made it
+    // unschedulable is somebody else, who may want its pods to stay.
+    let clears = ctx.is_claimed() && !ctx.op.deleting;
+    let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| clears) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
     let lenient = DrainIntent { strict: false, ..options.clone() };
     let pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();

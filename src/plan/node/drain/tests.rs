@@ -12,9 +12,12 @@ use crate::{
     plan::{
         model::{
             action::Plan,
+            id::OpRef,
+            question::Question,
             snapshot::{Eviction, Owner, PodView},
         },
         node::fixtures::{World, at},
+        plan,
     },
 };
 
@@ -177,6 +180,29 @@ fn what_came_late_is_no_longer_evicted_once_the_job_is_over() {
     assert_eq!((evicts, said.len()), (0, 1), "{said:?}");
     assert!(said[0].contains("ns/late: it came while the operation ran"), "{said:?}");
     assert_eq!(moves_to(json!({"phase": "Completed", "step": null})), (0, vec![]));
+}
+
+/// Somebody deleted the Node while the Job runs; its kubelet has made it again, and a person has cordoned it.
+#[test]
+fn a_node_that_is_not_claimed_again_yet_is_cleared_of_no_pod() {
+    let mut world = drained(DrainOptions::default(), true);
+    world.pass(1);
+    world.pass(2);
+    lives(&mut world, vec![web("late")]);
+    let mut again = world.node(|node| (node.claimed_by, node.cordoned_by) = (None, None));
+    assert_eq!(evicted(&again.pass(3)), [""; 0]);
+    let me = again.me.clone();
+    let mut claimed = again.node(|node| node.claimed_by = Some(me));
+    assert_eq!(evicted(&claimed.pass(4)), ["late"]);
+
+    // Whose its cordon is has to be read before it is claimed again, and nothing is done to it meanwhile.
+    let mut world = drained(DrainOptions::default(), false);
+    world.pass(1);
+    lives(&mut world, vec![web("first")]);
+    let of = OpRef { namespace: "ns".into(), name: "former".into(), uid: "former".into() };
+    let again = world.node(|node| (node.claimed_by, node.cordoned_by) = (None, Some(of.clone())));
+    let out = plan(&Snapshot { answers: <_>::default(), ..again.snapshot.clone() });
+    assert!(out.questions.contains(&Question::Op(of)) && evicted(&out).is_empty(), "{:?}", out.actions);
 }
 
 /// The watch of the node's pods ends for many reasons, of which a node that could not be read is one.

@@ -64,7 +64,7 @@ fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decisi
 /// ours, the other control-plane nodes are well if it is one of them, and its waiter stands.
 fn preconditions(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(enforce::claim_and_cordon(ctx)) {
+    if let Some(next) = effects.absorb(enforce::claim_and_cordon(ctx)).or_else(|| enforce::taken_over(ctx)) {
         return next.with(effects).map(Some);
     }
     if let Some(next) = effects.absorb(enforce::quorum(ctx)) {

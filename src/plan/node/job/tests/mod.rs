@@ -23,6 +23,7 @@ use crate::{
         fixtures,
         model::{
             action::{Action, Plan},
+            id::OpRef,
             object_name,
             snapshot::{
                 ContainerState, ContainerView, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role,
@@ -71,6 +72,24 @@ fn a_job_that_somebody_suspended_is_resumed_and_that_is_said() {
     let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
     world.put(PodView { phase: PodPhase::Failed, ..pod });
     assert_eq!((said(&mut world, 1), said(&mut world, 3), said(&mut world, 9)), (1, 0, 0));
+}
+
+/// Somebody took our claim off after the Job's UID was recorded, and another operation has the node.
+#[test]
+fn a_job_is_not_let_go_on_a_node_that_another_operation_has_claimed() {
+    let other = OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() };
+    let mut world = suspended().node(|node| node.claimed_by = Some(other));
+    for second in 1..6 {
+        let out = world.pass(second);
+        assert!(!out.actions.iter().any(|action| matches!(action, Action::ResumeJob { .. })), "{out:?}");
+        if out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })) {
+            world.snapshot.jobs.clear();
+            world.snapshot.pods.clear();
+        }
+    }
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.job_name), (Phase::Failed, None), "nothing had begun");
+    assert!(entry.message.unwrap().contains("ns/other"));
 }
 
 /// A Job that may run once, whose only pod is like this; it was seen before it might run.
