@@ -385,14 +385,3 @@ fn sigterm_before_init_was_asked_ends_it_and_after_does_not() {
     settle(&mut waiter);
     assert_eq!(all.borrow().kernel, 1);
 }
-
-#[test]
-fn a_sentinel_that_vanishes_is_no_reason_to_reboot() {
-    let (all, mut waiter) = running();
-    all.borrow_mut().succeed();
-    assert_eq!(settle(&mut waiter), None);
-    all.borrow_mut().sentinel = None;
-    all.borrow_mut().job(Phase::Complete);
-    assert_eq!(settle(&mut waiter), None);
-    assert!(asked(&all).is_empty());
-}

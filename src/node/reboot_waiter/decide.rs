@@ -73,6 +73,10 @@ pub struct Observation<'a> {
     pub live: Option<&'a Live>,
     /// The state that this process announced last, or tried to where success does not matter.
     pub announced: Option<&'static str>,
+    /// It has waited so long for a sentinel that it looks whether one can still come.
+    pub looks_again: bool,
+    /// An earlier look, a while ago, showed the Job `Complete` as well, and there was no sentinel since.
+    pub was_complete: bool,
     pub asked: Asked,
     /// How long init gets.
     pub grace: Duration,
@@ -155,13 +159,14 @@ pub fn decide(observed: &Observation<'_>) -> NextStep {
     }
 }
 
-/// Nothing is due. Our own `completed` from before a crash is the only thing to end on: it was written before
-/// the sentinel was removed.
+/// Nothing is due. Our own `completed` from before a crash ends it: it was written before the sentinel was
+/// removed. So does a Job that is over, and one that is `Complete` and has left no sentinel, twice: its pod
+/// writes that first, and it is read after each look. Only a disk that fails for a moment needs the second one.
 fn without_sentinel(observed: &Observation<'_>) -> NextStep {
-    if observed.announced == Some(reboot_state::WAITING) {
-        return NextStep::Wait(Until::Sentinel);
-    }
-    let Some(live) = observed.live else { return NextStep::Look };
+    let waits = observed.announced == Some(reboot_state::WAITING);
+    let Some(live) = observed.live else {
+        return if waits && !observed.looks_again { NextStep::Wait(Until::Sentinel) } else { NextStep::Look };
+    };
     match (&live.pod, &live.job) {
         (Pod::Ours { completed: true }, _) => {
             NextStep::End(AppletExit::success("the reboot was completed before"))
@@ -169,11 +174,11 @@ fn without_sentinel(observed: &Observation<'_>) -> NextStep {
         (Pod::Ours { .. }, Job::Over(how)) => {
             NextStep::End(AppletExit::success(format!("no reboot: the Job {how}")))
         }
-        // A Job that is Complete without a sentinel may be about to show one: the file was read before the
-        // Job was.
-        (Pod::Ours { .. }, Job::Unknown | Job::Absent | Job::Running | Job::Complete) => {
-            NextStep::Announce(reboot_state::WAITING)
+        (Pod::Ours { .. }, Job::Complete) if observed.was_complete => {
+            NextStep::End(AppletExit::success(NOTHING_DUE))
         }
+        _ if waits => NextStep::Wait(Until::Sentinel),
+        (Pod::Ours { .. }, _) => NextStep::Announce(reboot_state::WAITING),
         (Pod::Unknown | Pod::Lost(_), _) => NextStep::Wait(Until::Api),
     }
 }
@@ -215,6 +220,9 @@ fn with_sentinel(observed: &Observation<'_>, sentinel: &Sentinel) -> NextStep {
     }
 }
 
+/// What is said of a Job that has left no sentinel.
+const NOTHING_DUE: &str = "no reboot: the Job is Complete, and no record on this node asks for one";
+
 /// What is said of a node that is a container: it does reboot, and nothing proves that.
 const SAME_BOOT: &str = "the node has started anew since its reboot was asked for, and its boot id is what it was: it is not asked again";
 
@@ -245,6 +253,8 @@ mod tests {
             sentinel,
             live,
             announced: None,
+            looks_again: false,
+            was_complete: false,
             asked: Asked::No,
             grace: Duration::from_secs(600),
             stop: false,

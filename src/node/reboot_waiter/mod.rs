@@ -24,11 +24,16 @@
 //! | `completed` announced, or lost on the way | announces it again, removes the sentinel |
 //! | the sentinel is removed, before exit 0 | the pod's own annotation says `completed`: exit 0 |
 //! | the sentinel is removed as the Job failed, before exit 0 | the Job is seen failed: exit 0; if it is gone: waits, until the controller deletes the pod |
+//! | the Job is seen `Complete`, and there is no sentinel | looks anew, and once more a minute later: if it is `Complete` still and no file is in the sentinel's place, exit 0 |
 //!
-//! Each row is a test in `crashes`, and `storms` plays random ones in random order.
+//! Each row is a test in `crashes`, the last one in `nothing_due`, and `storms` plays random ones in random
+//! order.
 //!
-//! For a sentinel it waits without an end: how long an operation may take is the controller's to judge, which
-//! deletes this pod. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it
+//! For a sentinel it waits without an end while the Job may bring one: how long an operation may take is the
+//! controller's to judge, which deletes this pod. A Job that is `Complete` brings none any more: its pod writes
+//! the sentinel before it ends. So it was acted on and removed, or nothing asked for a reboot; and should the
+//! disk have lost it, the controller has read it from the Job's pod, and tells the next waiter. Who ends so is a
+//! pod that was started again since the API server's store went back to when it ran. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it
 //! ends with 1 and leaves the sentinel: a restart goes on where it stood. After init was asked there is only
 //! the grace.
 //!
@@ -45,6 +50,8 @@ mod api;
 mod crashes;
 mod decide;
 mod node;
+#[cfg(test)]
+mod nothing_due;
 mod request;
 pub mod state_dir;
 #[cfg(test)]

@@ -66,6 +66,10 @@ impl World for Node {
         self.directory.sentinel()
     }
 
+    fn has_record(&self) -> bool {
+        self.directory.has_record()
+    }
+
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
         self.cluster.look(job_uid).await
     }

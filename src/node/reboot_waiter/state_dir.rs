@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -98,6 +99,11 @@ impl StateDir {
         let found = read().inspect_err(|error| warn!("no use: {error:#}")).ok().flatten();
         let found = found.filter(|sentinel| sentinel.job == self.job && !sentinel.boot.is_empty());
         found.or_else(|| Some(self.succeeded.as_ref()?.sentinel(&self.job)))
+    }
+
+    /// Whether there is, or may be, a file in the sentinel's place, also if it cannot be read.
+    pub fn has_record(&self) -> bool {
+        !fs::symlink_metadata(self.own()).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// Writes down that the reboot which this sentinel asks for is asked of the init that was started then.

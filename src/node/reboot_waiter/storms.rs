@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::{
-    waiter::Waiter,
+    waiter::{SECOND_LOOK, Waiter},
     world::{GRACE, Phase, Process, Shared, settle, start, step, universe},
 };
+use crate::contract::reboot_state;
 
 /// A small generator, so that a failing storm is known by one number.
 struct Dice(u64);
@@ -52,7 +53,7 @@ impl Storm {
     }
 
     fn inject_fault(&mut self) {
-        match self.dice.roll(21) {
+        match self.dice.roll(22) {
             0..=6 => self.go_on(),
             7 => self.waiter = None,
             8 => self.reboot(),
@@ -80,9 +81,17 @@ impl Storm {
                 let taken = self.dice.roll(3) > 0;
                 self.all.borrow_mut().token = taken;
             }
+            17 => self.store_goes_back(),
             _ => self.job(),
         }
         self.check();
+    }
+
+    /// To when the waiter's pod ran: its kubelet starts it again.
+    fn store_goes_back(&mut self) {
+        if std::mem::take(&mut self.ended_well) {
+            self.all.borrow_mut().annotation = Some(reboot_state::WAITING);
+        }
     }
 
     /// The waiter takes a step, or is started by the kubelet.
@@ -163,6 +172,15 @@ impl Storm {
         assert!(self.reboots_by_us <= 1, "twice");
     }
 
+    /// Whether a waiter that finds no sentinel ends after a while.
+    fn ends_in_time(&self) -> bool {
+        let mut waiter = start(&self.all);
+        let _ = settle(&mut waiter);
+        self.all.borrow_mut().now += SECOND_LOOK;
+        self.all.borrow_mut().event = true;
+        settle(&mut waiter).is_some_and(|ended| ended.code == 0)
+    }
+
     /// The weather clears: the API answers, the pod stands, and what was asked happens.
     ///
     /// The pod is not replaced here: a waiter that ended well too early must not be forgiven by another one.
@@ -184,6 +202,8 @@ impl Storm {
         if all.phase == Phase::Complete {
             assert_ne!(Some(all.boot), self.complete, "never");
             assert_eq!(all.sentinel, None, "a sentinel of an old boot is left");
+            drop(all);
+            assert!(self.ended_well || self.ends_in_time(), "it waits for nothing");
         }
     }
 }

@@ -29,6 +29,10 @@ pub trait World {
     fn last_error(&self) -> Option<String> {
         None
     }
+    /// Whether there is a file in the sentinel's place, be it one that cannot be read.
+    fn has_record(&self) -> bool {
+        false
+    }
     /// Whether the node has started anew since the reboot was asked for that this sentinel asks for. It is in
     /// the same boot, as far as the boot id says.
     fn has_restarted(&mut self, _: &Sentinel) -> bool {
@@ -74,6 +78,10 @@ pub struct Waiter<W> {
     failures: u32,
     /// Since when it has not been able to say that it waits.
     unheard_since: Option<Duration>,
+    /// When the API was asked last.
+    looked_at: Duration,
+    /// Since when each look has shown the Job `Complete`, and there was no record of a success.
+    complete_since: Option<Duration>,
     ending: Option<AppletExit>,
 }
 
@@ -91,6 +99,8 @@ impl<W: World> Waiter<W> {
             found_at: None,
             failures: 0,
             unheard_since: None,
+            looked_at: Duration::ZERO,
+            complete_since: None,
             ending: None,
         }
     }
@@ -119,6 +129,8 @@ impl<W: World> Waiter<W> {
             sentinel: self.sentinel.as_ref(),
             live: self.live.as_ref(),
             announced: self.announced,
+            looks_again: now >= self.looks_again_at(),
+            was_complete: self.complete_since.is_some_and(|since| now >= since + SECOND_LOOK),
             asked: match (self.refused, self.asked_at) {
                 (true, _) => Asked::Refused,
                 (false, Some(at)) => Asked::Init(now.saturating_sub(at)),
@@ -135,6 +147,9 @@ impl<W: World> Waiter<W> {
     /// worthless.
     fn read(&mut self) {
         let found = self.world.read();
+        if found.is_some() || self.world.has_record() {
+            self.complete_since = None;
+        }
         if found == self.sentinel {
             return;
         }
@@ -144,6 +159,11 @@ impl<W: World> Waiter<W> {
         self.found_at = found.is_some().then(|| self.world.elapsed());
         self.sentinel = found;
         self.live = None;
+    }
+
+    /// When it asks the API again, for as long as there is no sentinel.
+    fn looks_again_at(&self) -> Duration {
+        self.looked_at + if self.complete_since.is_some() { SECOND_LOOK } else { LOOK_AGAIN }
     }
 
     /// None without a sentinel: how long an operation may take is not for the waiter to say.
@@ -160,6 +180,12 @@ impl<W: World> Waiter<W> {
                     self.failures += 1;
                 } else if self.unheard_since.is_none() {
                     self.failures = 0;
+                }
+                self.looked_at = self.world.elapsed();
+                match live.job {
+                    Job::Complete => drop(self.complete_since.get_or_insert(self.looked_at)),
+                    Job::Unknown => {}
+                    Job::Absent | Job::Running | Job::Over(_) => self.complete_since = None,
                 }
                 self.live = Some(live);
             }
@@ -235,7 +261,8 @@ impl<W: World> Waiter<W> {
         let now = self.world.elapsed();
         let left = self.deadline().map_or(LOOK_AGAIN, |deadline| deadline.saturating_sub(now));
         let at_most = match until {
-            Until::Sentinel | Until::Job => left,
+            Until::Sentinel => self.looks_again_at().saturating_sub(now),
+            Until::Job => left,
             Until::Api => left.min(backoff(self.failures, self.limits.jitter)),
             Until::Init => (self.asked_at.unwrap_or(now) + self.limits.grace).saturating_sub(now),
         };
@@ -252,9 +279,12 @@ impl<W> Waiter<W> {
     }
 }
 
-/// How long it waits for an event before it looks at the directory all the same. Events are not lost by
-/// inotify; but what is mounted there may be a filesystem that tells of none.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// How long it waits for an event before it looks at the directory all the same, and asks the API. Events are
+/// not lost by inotify; but what is mounted there may be a filesystem that tells of none.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// Between two looks at a Job that is `Complete` and has left no sentinel.
+pub const SECOND_LOOK: Duration = Duration::from_secs(60);
 
 /// How long it tries to say that it waits before it ends, to be started again.
 const UNHEARD_FOR: Duration = Duration::from_secs(30);

@@ -29,6 +29,8 @@ pub struct FakeCluster {
     pub now: Duration,
     pub boot: u32,
     pub sentinel: Option<Sentinel>,
+    /// There is a sentinel, and it cannot be read.
+    pub illegible: bool,
     pub phase: Phase,
     pub job_uid: u32,
     pub pod_uid: u32,
@@ -61,6 +63,7 @@ pub fn universe() -> Shared {
         now: Duration::ZERO,
         boot: 1,
         sentinel: None,
+        illegible: false,
         phase: Phase::Absent,
         job_uid: 1,
         pod_uid: 1,
@@ -160,6 +163,11 @@ impl World for Process {
 
     fn read(&mut self) -> Option<Sentinel> {
         self.all.borrow().sentinel.clone()
+    }
+
+    fn has_record(&self) -> bool {
+        let all = self.all.borrow();
+        all.illegible || all.sentinel.is_some()
     }
 
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
