@@ -5,14 +5,15 @@
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
 //!
 //! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator
-//! finds what it made, and it would wait for a pod that it never sees.
+//! finds what it made, and it would wait for a pod that it never sees. Or it binds pods to some nodes, and the
+//! kubelets of the others reject what is made for them, one after the other, each after its drain.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::Context;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Pod, PodSpec},
+    api::core::v1::{NodeSelectorTerm, Pod, PodSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, api::PostParams, core::Status};
@@ -45,9 +46,15 @@ pub enum Admission {
 impl Actor {
     /// Whether the API server would admit everything that is made for `op` on a node. What is no answer to
     /// that, such as one about a webhook that does not answer, is an error.
-    pub async fn admits(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<Admission> {
-        let Err(error) = self.try_all(op, on).await else { return Ok(Admission::Admitted) };
-        if error.is::<Unlabelled>() {
+    /// `labels` are those of the node, if it is seen.
+    pub async fn admits(
+        &self,
+        op: &NodeOp,
+        on: job::On<'_>,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<Admission> {
+        let Err(error) = self.try_all(op, on, labels).await else { return Ok(Admission::Admitted) };
+        if error.is::<Spoilt>() {
             return Ok(Admission::Refused(error_message(&error)));
         }
         match error.downcast_ref::<kube::Error>() {
@@ -60,21 +67,31 @@ impl Actor {
         }
     }
 
-    async fn try_all(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<()> {
+    async fn try_all(
+        &self,
+        op: &NodeOp,
+        on: job::On<'_>,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<()> {
         let node = on.node;
         if let Some(pod) = preflight::pod(op, node, NAME, &self.config) {
-            self.try_creating(op, &pod).await.context("the preflight's pod")?;
+            self.try_pod(op, &pod, labels).await.context("the preflight's pod")?;
         }
         let spec = job::pod(op, on, NAME, &self.config);
-        self.try_creating(op, &job_pod(op, node, spec)).await.context("the Job's pod")?;
+        self.try_pod(op, &job_pod(op, node, spec), labels).await.context("the Job's pod")?;
         self.try_creating(op, &job::job(op, on, NAME, &self.config)).await.context("the Job")?;
         if op.spec.reboot_on_success.unwrap_or(false) {
-            self.try_rebooting(op, node).await?;
+            self.try_rebooting(op, node, labels).await?;
         }
         Ok(())
     }
 
-    async fn try_rebooting(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
+    async fn try_rebooting(
+        &self,
+        op: &NodeOp,
+        node: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<()> {
         let mut waiter =
             waiter::pod(op, node, NAME, waiter::For { job: NAME, succeeded: None }, NAME, &self.config);
         // Its account is made with the first waiter, and a pod without its account is refused.
@@ -82,7 +99,7 @@ impl Actor {
             spec.service_account_name = None;
             spec.automount_service_account_token = Some(false);
         }
-        self.try_creating(op, &waiter).await.context("the reboot waiter")?;
+        self.try_pod(op, &waiter, labels).await.context("the reboot waiter")?;
         // Their names have the form that the policy on the operator demands of those that are made.
         let account = object_name::accounts((NAME, ""), node).remove(0);
         let named_waiter = object_name::object((NAME, ""), node, "reboot", 0);
@@ -91,17 +108,30 @@ impl Actor {
             .await
             .context("the waiter's ServiceAccount")?;
         // Not its RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_creating(op, &access::role(op, &account, grant)).await.context("the waiter's Role")
+        self.try_creating(op, &access::role(op, &account, grant)).await.context("the waiter's Role")?;
+        Ok(())
     }
 
-    async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
+    /// A pod that its node's kubelet takes, too: it looks at what the scheduler would look at elsewhere.
+    async fn try_pod(
+        &self,
+        op: &NodeOp,
+        pod: &Pod,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<()> {
+        let admitted = self.try_creating(op, pod).await?;
+        let unmet = admitted.spec.as_ref().zip(labels).and_then(|(spec, labels)| unmet(spec, labels));
+        unmet.map_or(Ok(()), |unmet| Err(Spoilt::Bound(unmet).into()))
+    }
+
+    async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + Serialize + DeserializeOwned,
         K::DynamicType: Default,
     {
         let params = PostParams { dry_run: true, field_manager: Some(names::MANAGER.into()) };
         let admitted = self.write_admitted(self.api::<K>(namespace(op)).create(&params, object)).await?;
-        unlabelled(object.meta(), admitted.meta()).map_or(Ok(()), |missing| Err(missing.into()))
+        unlabelled(object.meta(), admitted.meta()).map_or(Ok(admitted), |missing| Err(missing.into()))
     }
 }
 
@@ -116,26 +146,66 @@ fn job_pod(op: &NodeOp, node: &str, spec: PodSpec) -> Pod {
     Pod { metadata, spec: Some(spec), status: None }
 }
 
-/// A label of ours that an object lost, or that was changed, on its way through the API server.
+/// What became of an object on its way through the API server, so that it is of no use.
 #[derive(Debug, PartialEq, Eq)]
-struct Unlabelled(String);
+enum Spoilt {
+    /// It lost this label of ours, or has another value in it.
+    Unlabelled(String),
+    /// It may run on nodes of these labels alone, which its own node has not.
+    Bound(String),
+}
 
-impl fmt::Display for Unlabelled {
+impl fmt::Display for Spoilt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(label) = self;
-        write!(
-            f,
-            "a webhook or a policy of this cluster takes off or changes the label {label}, without which the operator does not see it"
-        )
+        match self {
+            Self::Unlabelled(label) => write!(
+                f,
+                "a webhook or a policy of this cluster takes off or changes the label {label}, without which the operator does not see it"
+            ),
+            Self::Bound(labels) => write!(
+                f,
+                "a webhook, or the annotation scheduler.alpha.kubernetes.io/node-selector of the namespace, binds it to nodes with {labels}, \
+                 which its node has not: narrow nodeSelector down, or use another namespace"
+            ),
+        }
     }
 }
 
-impl std::error::Error for Unlabelled {}
+impl std::error::Error for Spoilt {}
 
-fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Unlabelled> {
+fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Spoilt> {
     let kept = |key: &str| admitted.labels.as_ref().and_then(|labels| labels.get(key));
     let mut labels = sent.labels.iter().flatten();
-    labels.find(|(key, value)| kept(key) != Some(*value)).map(|(key, _)| Unlabelled(key.clone()))
+    labels.find(|(key, value)| kept(key) != Some(*value)).map(|(key, _)| Spoilt::Unlabelled(key.clone()))
+}
+
+/// What the pod demands of its node's labels and is not so. Our pods demand nothing themselves. Of affinity, what
+/// compares numbers or names of nodes is taken for met: the kubelet tells.
+fn unmet(pod: &PodSpec, labels: &BTreeMap<String, String>) -> Option<String> {
+    let has = |key: &str, value: &str| labels.get(key).is_some_and(|has| has == value);
+    let mut wanted = pod.node_selector.iter().flatten();
+    if let Some((key, value)) = wanted.find(|(key, value)| !has(key, value)) {
+        return Some(format!("{key}={value}"));
+    }
+    let affinity = pod.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let fails = |term: &NodeSelectorTerm| {
+        term.match_expressions.iter().flatten().find_map(|wanted| {
+            let listed = || wanted.values.iter().flatten().any(|value| has(&wanted.key, value));
+            let is_met = match wanted.operator.as_str() {
+                "In" => listed(),
+                "NotIn" => !listed(),
+                "Exists" => labels.contains_key(&wanted.key),
+                "DoesNotExist" => !labels.contains_key(&wanted.key),
+                _ => true,
+            };
+            let values = wanted.values.iter().flatten().cloned().collect::<Vec<_>>().join(",");
+            (!is_met).then(|| format!("{} {} ({values})", wanted.key, wanted.operator))
+        })
+    };
+    // One term that holds is enough.
+    let failed: Vec<String> = required.node_selector_terms.iter().map(fails).collect::<Option<_>>()?;
+    failed.into_iter().next()
 }
 
 /// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's
@@ -239,10 +309,50 @@ mod tests {
         };
         let (of, on) = (("kairos.io/nodeop", "op"), ("kairos.io/node", "n1"));
         let sent = meta(&[of, on]);
-        let missing = |admitted: &ObjectMeta| unlabelled(&sent, admitted).map(|Unlabelled(label)| label);
+        let missing = |admitted: &ObjectMeta| match unlabelled(&sent, admitted)? {
+            Spoilt::Unlabelled(label) => Some(label),
+            Spoilt::Bound(_) => None,
+        };
         assert_eq!(missing(&meta(&[of, on, ("mesh", "off")])), None, "others may add theirs");
         assert_eq!(missing(&meta(&[on])).as_deref(), Some("kairos.io/nodeop"));
         assert_eq!(missing(&meta(&[of, ("kairos.io/node", "other")])).as_deref(), Some("kairos.io/node"));
         assert_eq!(missing(&ObjectMeta::default()).as_deref(), Some("kairos.io/node"));
+    }
+
+    #[test]
+    fn a_pod_that_admission_binds_to_other_nodes_than_its_own_is_told() {
+        let labels = [("env".to_owned(), "dev".to_owned()), ("arch".to_owned(), "arm".to_owned())].into();
+        let told = |spec: serde_json::Value| {
+            let mut pod = serde_json::json!({"containers": []});
+            pod.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            unmet(&serde_json::from_value(pod).unwrap(), &labels)
+        };
+        let demands = |terms: serde_json::Value| {
+            let required = serde_json::json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+            told(serde_json::json!({"affinity": {"nodeAffinity": required}}))
+        };
+        let wants = |operator: &str, key: &str, values: &[&str]| serde_json::json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        assert_eq!(told(serde_json::json!({})), None);
+        assert_eq!(told(serde_json::json!({"nodeSelector": {"env": "dev"}})), None);
+        assert_eq!(
+            told(serde_json::json!({"nodeSelector": {"arch": "arm", "env": "prod"}})).unwrap(),
+            "env=prod"
+        );
+        assert_eq!(demands(serde_json::json!([wants("In", "env", &["prod"])])).unwrap(), "env In (prod)");
+        for met in [
+            wants("In", "env", &["prod", "dev"]),
+            wants("NotIn", "env", &["prod"]),
+            wants("Exists", "arch", &[]),
+            wants("DoesNotExist", "gpu", &[]),
+            wants("Gt", "cores", &["4"]),
+            serde_json::json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}),
+        ] {
+            assert_eq!(demands(serde_json::json!([wants("Exists", "gpu", &[]), met])), None, "{met}");
+        }
+        for unmet in
+            [wants("NotIn", "env", &["dev"]), wants("Exists", "gpu", &[]), wants("DoesNotExist", "env", &[])]
+        {
+            assert!(demands(serde_json::json!([unmet])).is_some(), "{unmet}");
+        }
     }
 }

@@ -190,8 +190,9 @@ async fn admission(
     node: &str,
 ) -> anyhow::Result<Answer> {
     let op = snapshot.ops.get(key).context("the NodeOp has gone meanwhile")?;
-    let locks = snapshot.nodes.get(node).is_some_and(|node| node.native_sidecars);
-    Ok(match actor.admits(op, On { node, locks }).await? {
+    let view = snapshot.nodes.get(node);
+    let (locks, labels) = (view.is_some_and(|view| view.native_sidecars), view.map(|view| &*view.labels));
+    Ok(match actor.admits(op, On { node, locks }, labels).await? {
         Admission::Admitted => Answer::Found,
         Admission::NotYet(message) => Answer::NotYet(message),
         Admission::Refused(message) => Answer::Refused(message),

@@ -20,9 +20,11 @@ const CALM: [&str; 3] = ["", "PodInitializing", "ContainerCreating"];
 
 /// Reasons for which a kubelet rejects a pod, and will reject each one like it on this node. Others pass: a
 /// full node (`OutOfpods`, `OutOfcpu`), pressure (`Evicted`), a device plugin that is not up yet
-/// (`UnexpectedAdmissionError`), a kubelet that has not seen its own labels since its start (`NodeAffinity`).
-const UNFIT_POD: [&str; 5] = [
+/// (`UnexpectedAdmissionError`). Our pods demand nothing of a node's labels, so that `NodeAffinity` is what
+/// somebody's policy demands; and a kubelet runs no pod before it has seen its own labels (since 1.21).
+const UNFIT_POD: [&str; 6] = [
     "InitContainerRestartPolicyForbidden",
+    "NodeAffinity",
     "PodOSNotSupported",
     "PodOSSelectorNodeLabelDoesNotMatch",
     "SupplementalGroupsPolicyNotSupported",

@@ -236,7 +236,7 @@ fn what_the_kubelet_rejects_passes_unless_the_pod_is_wrong() {
         ),
         (false, "Evicted: The node was low on resource: ephemeral-storage."),
         (false, "Evicted: Pod was rejected: The node had condition: [DiskPressure]."),
-        (false, "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed"),
+        (true, "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed"),
         (
             false,
             "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to no healthy devices present",
