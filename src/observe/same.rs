@@ -28,6 +28,7 @@ impl Observed for NodeView {
             ready,
             ready_changed,
             boot_id,
+            bootless,
             machine_id,
             os,
             arch,
@@ -43,6 +44,7 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
+            && bootless == &other.bootless
             && (created, etcd_votes, etcd_said, volumes_attached, native_sidecars)
                 == (
                     &other.created,

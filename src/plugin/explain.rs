@@ -178,6 +178,7 @@ fn not_chosen(node: &NodeView, operation: &Operation, now: Timestamp) -> String 
             format!("not about this node: nodeSelector {} does not match", selector::describe(&selector))
         }
         None if !node.is_linux() => "not about this node: it does not run Linux".into(),
+        None if node.bootless => "not about this node: its kubelet reports no boot id".into(),
         _ => "not about this node: it joined, or got its labels, after the nodes were chosen".into(),
     }
 }

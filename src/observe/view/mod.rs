@@ -90,6 +90,8 @@ pub fn node(node: &Node) -> NodeView {
         ready: ready.is_some_and(|condition| condition.status == "True"),
         ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+        // A kubelet tells its version and its boot in one and the same report.
+        bootless: info.is_some_and(|info| info.boot_id.is_empty() && !info.kubelet_version.is_empty()),
         machine_id: info.map(|info| info.machine_id.clone()).filter(|id| !id.is_empty()),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),

@@ -6,11 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use crate::{api::nodeop::NodeOp, plan::model::snapshot::NodeView};
 
-/// Whether a selector of nodes matches one; without one every Linux node is selected.
+/// Whether a selector of nodes matches one; without one every Linux node is selected that is a machine.
 pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
     match selector.filter(|selector| !selects_all(selector)) {
         Some(selector) => matches(selector, &node.labels),
-        None => node.is_linux(),
+        None => node.is_linux() && !node.bootless,
     }
 }
 
@@ -140,6 +140,14 @@ mod tests {
             }
             assert_eq!(selects(None, &node), is_linux, "{label:?}, {kubelet:?}");
         }
+    }
+
+    /// KWOK's nodes, and those of virtual kubelets: whoever names them gets them.
+    #[test]
+    fn what_is_no_machine_is_selected_by_name_alone() {
+        let node = NodeView { bootless: true, os: "linux".into(), ..NodeView::default() };
+        assert!(!selects(None, &node) && !selects(Some(&LabelSelector::default()), &node));
+        assert!(selects(Some(&expression("DoesNotExist", &[])), &node));
     }
 
     #[test]

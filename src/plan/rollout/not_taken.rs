@@ -121,6 +121,8 @@ pub enum Untouched {
     },
     /// This run of the upgrade has had its attempt.
     Attempted,
+    /// It tells no boot, and what is to be done needs one.
+    Bootless,
     /// The upgrade's selector does not match it any more.
     NotSelected,
     /// A later round of the upgrade takes it, once it is let go.
@@ -143,7 +145,7 @@ impl Untouched {
     /// wants to know.
     pub fn reason(&self) -> Option<NodeReason> {
         match self {
-            Self::NotReadyFor(_) => None,
+            Self::NotReadyFor(_) | Self::Bootless => None,
             Self::UpToDate(_) => Some(NodeReason::UpToDate),
             Self::NotNeeded(_)
             | Self::Deleted
@@ -289,6 +291,9 @@ impl fmt::Display for Untouched {
                 "{SKIPPED}: NodeOpUpgrade {namespace}/{name}, which is newer, decides what this node runs"
             ),
             Self::Attempted => write!(f, "{SKIPPED}: this run has had its attempt at the node"),
+            Self::Bootless => f.write_str(
+                "the node's kubelet reports no boot id, by which alone a reboot is proved: is it a virtual kubelet? Leave it out of nodeSelector",
+            ),
             Self::NotSelected => write!(f, "{SKIPPED}: nodeSelector does not match the node any more"),
             Self::OnHold => {
                 write!(f, "{SKIPPED}: held by the label {}; a later round takes it", names::HOLD)

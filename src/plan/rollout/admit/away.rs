@@ -21,6 +21,10 @@ impl Admitter<'_, '_> {
         if let Some(upgrade) = self.others.and_then(|others| others.decided(view)) {
             return Some(Untouched::Newer { upgrade });
         }
+        let intent = &self.op.intent;
+        if view.bootless && (intent.reboot || intent.upgrade || intent.preflight.is_some()) {
+            return Some(Untouched::Bootless);
+        }
         (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
     }
 

@@ -384,3 +384,16 @@ fn nodes_that_failed_count_against_what_the_user_allows_and_not_as_in_progress()
     assert!(takes(0), "no limit was set");
     assert!(takes(1201) && !takes(1200));
 }
+
+/// As KWOK's, which a selector chose.
+#[test]
+fn a_node_without_a_boot_id_fails_untouched_where_its_boot_matters() {
+    for reboots in [true, false] {
+        let world = worker(json!({"rebootOnSuccess": reboots})).node("w1", |node| node.bootless = true);
+        let fails = |action: &Action| match action {
+            Action::PatchStatus { status, .. } => status.node_statuses["w1"].phase == Phase::Failed,
+            _ => false,
+        };
+        assert_eq!(plan(&world.admits(Answer::Found).0).actions.iter().any(fails), reboots);
+    }
+}
