@@ -69,7 +69,7 @@ fn concerned<'a>(snapshot: &'a Snapshot, reading: &Reading<'a>) -> Vec<&'a Arc<N
 }
 
 /// Deletes a pod whose node is gone, once it would have been seen if it were there.
-fn lose(now: Timestamp, Reader { pod, seen }: &Reader<'_>) -> Effects {
+fn lose(now: Timestamp, Reader { pod, seen, .. }: &Reader<'_>) -> Effects {
     let unseen = later(*seen, NODE_VISIBLE_WITHIN);
     if now >= unseen {
         delete(pod, "its node is gone")
