@@ -34,6 +34,7 @@ mod reads;
 mod remembered_answers;
 mod rivals;
 mod sight;
+mod trusted_ca;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -59,6 +60,7 @@ use self::{
     lease::{Election, Leadership},
     metrics::Metrics,
     planner::Planner,
+    trusted_ca::TrustedCa,
 };
 use crate::{
     act::{Actor, error_message},
@@ -97,6 +99,7 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
     }
     let measured = http::address(&args.metrics_bind_address)?.map(|address| (address, Metrics::new()));
     let metrics = measured.as_ref().map(|(_, metrics)| metrics.clone());
+    let ca = TrustedCa::of_pod();
     let client = client(config(args).await?, metrics.as_deref()).context("making a client")?;
     let args = &with_own_image(args, &client).await?;
     let clock = Clock::system();
@@ -116,6 +119,9 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
         _ = interrupt.recv() => info!("interrupted"),
         ahead = clock.differs(Timestamp::now) => {
             warn!(seconds = ahead.as_secs(), "the machine's clock was set, or it was suspended: starting again with its time");
+        }
+        () = ca.changes(), if args.kubeconfig.is_none() => {
+            warn!("the cluster's CA was changed: starting again with it");
         }
         result = &mut running.planning => anyhow::bail!("the planner ended: {result:?}"),
     }
