@@ -150,7 +150,7 @@ impl fmt::Display for End {
             Self::UpToDate(found) => f.write_str(&brief(&found.to_string())),
             Self::Recovered(RecoveryProof { recovery_at, target }) => {
                 let release =
-                    target.as_deref().map_or("a release that the image does not name".into(), brief);
+                    target.as_deref().map_or_else(|| "a release that the image does not name".into(), brief);
                 let at = brief(recovery_at);
                 write!(
                     f,

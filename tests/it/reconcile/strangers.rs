@@ -38,6 +38,18 @@ fn forged(namespace: &str) -> String {
     .to_string()
 }
 
+/// A Job whose owner is a NodeOp that is not there, of a version that nobody can look up, so that the garbage
+/// collector leaves it.
+fn orphan(namespace: &str) -> String {
+    let owner = json!({"apiVersion": "operator.kairos.io/v9", "kind": "NodeOp", "name": "ghost", "uid": "0", "controller": true});
+    let labels = json!({"kairos.io/nodeop": "ghost", "kairos.io/node": "n1"});
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]});
+    json!({"apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "orphan", "namespace": namespace, "labels": labels, "ownerReferences": [owner]},
+        "spec": {"suspend": true, "template": {"spec": pod}}})
+    .to_string()
+}
+
 /// People once paused Jobs so: the Job controller ends the pod and makes no other, and the node would stay
 /// cordoned for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +71,7 @@ async fn a_job_that_somebody_allows_no_pod_gets_its_pod_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollout_goes_on_past_pods_that_carry_our_label() {
+async fn a_rollout_goes_on_past_pods_and_jobs_that_carry_our_label() {
     let rig = Rig::new(2).await;
     rig.cluster
         .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
@@ -68,6 +80,7 @@ async fn a_rollout_goes_on_past_pods_that_carry_our_label() {
     for namespace in ["default", "team-a"] {
         rig.cluster.apply(&daemons(namespace)).await.unwrap();
         rig.cluster.apply(&forged(namespace)).await.unwrap();
+        rig.cluster.apply(&orphan(namespace)).await.unwrap();
         for node in ["n1", "n2"] {
             let runs = |pod: &Value| {
                 pod["metadata"]["namespace"] == namespace

@@ -43,7 +43,7 @@ fn a_pod_that_takes_too_long_as_we_saw_it_is_replaced() {
 fn a_pod_that_starts_slowly_is_left_to_read() {
     let node = node("n1");
     for waited_for in [&["n1"][..], &[]] {
-        let slow = plan_of(&[node.clone()], vec![pending(&node)], 299, waited_for);
+        let slow = plan_of(std::slice::from_ref(&node), vec![pending(&node)], 299, waited_for);
         assert!(slow.actions.is_empty(), "{:?}", slow.actions);
     }
 }

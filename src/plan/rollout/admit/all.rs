@@ -22,7 +22,10 @@ use crate::{
             why::Why,
         },
         node::state::{Entry, Over, State},
-        rollout::{context::Rollout, not_taken::NotTaken, preflight::Asking, status::FirstWaiting, targets},
+        rollout::{
+            context::Rollout, not_taken::NotTaken, others::works_by, preflight::Asking, status::FirstWaiting,
+            targets,
+        },
     },
 };
 
@@ -83,7 +86,7 @@ impl Admitter<'_, '_> {
     /// this plan, or whose Job is there.
     fn concern_others(&self) -> BTreeSet<String> {
         let Some(others) = self.others else { return BTreeSet::new() };
-        let jobs = self.snapshot.jobs.open().filter(|job| job.owner.is_nodeop() && !job.is_of(&self.op.id));
+        let jobs = self.snapshot.jobs.open().filter(|job| works_by(self.snapshot, self.op, job));
         let names = others.concerned().chain(self.shared.nodes.keys()).chain(jobs.map(|job| &job.node));
         names.filter(|name| self.rollout.nodes.contains_key(name)).cloned().collect()
     }

@@ -287,12 +287,10 @@ impl Admitter<'_, '_> {
         Some(NotTaken::Other { op, why: Precedes::Takes })
     }
 
-    /// Another NodeOp whose Job is on the node, though nothing says yet that it has the node. The Go operator
-    /// knew no claims: until its Jobs are adopted they alone say so, and a second agent must not write to the
-    /// disk.
+    /// Another NodeOp whose Job is on the node, though nothing says yet that it has the node.
     fn at_work(&self, view: &NodeView) -> Option<NotTaken> {
-        let mut jobs = self.snapshot.jobs.on_node(&view.name).filter(|job| job.owner.is_nodeop());
-        let job = jobs.find(|job| !job.state.is_over() && !job.is_of(&self.op.id))?;
+        let mut jobs = self.snapshot.jobs.on_node(&view.name);
+        let job = jobs.find(|job| !job.state.is_over() && others::works_by(self.snapshot, self.op, job))?;
         let op = (job.namespace.clone(), job.owner.name.clone());
         Some(NotTaken::Other { op, why: Precedes::HasJob(job.name.clone()) })
     }

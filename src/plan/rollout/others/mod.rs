@@ -21,9 +21,9 @@ use crate::{
             age::{self, Age},
             id::{Key, OpRef},
             question::Question,
-            snapshot::{NodeView, Snapshot},
+            snapshot::{JobView, NodeView, Owner, Snapshot, records},
         },
-        node::{context::Op, waiting::Precedes},
+        node::{context::Op, legacy, waiting::Precedes},
         rollout::not_taken::NotTaken,
         upgrades::newest::{Newer, Precedence},
     },
@@ -142,6 +142,19 @@ pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken>
     let recorded =
         || others().find(|other| entry(other, node).is_some_and(has)).map(|other| OpRef::of(other));
     Some(NotTaken::claimed(&op.id, &node.claimed_by.clone().or_else(recorded)?))
+}
+
+/// Whether another NodeOp works by the Job: its status names the Job for this node, or is still the Go
+/// operator's, which knew no claims and wrote down its Jobs late. Until those are adopted they alone say that
+/// their nodes are taken, and a second agent must not write to the disk. A Job that only names a NodeOp as its
+/// owner is a stranger's, as whoever may create Jobs can write. A NodeOp that no cache shows does not count
+/// either: those of the Go operator were all there before we led.
+pub fn works_by(snapshot: &Snapshot, op: &Op, job: &JobView) -> bool {
+    let is_named = |other: &NodeOp| {
+        let by_status = other.status.as_ref().is_none_or(legacy::is_to_be_adopted);
+        by_status || records(other, &Owner::job(&job.name, &job.uid), &job.node)
+    };
+    !job.is_of(&op.id) && snapshot.nodeop_of(&job.namespace, &job.owner).is_some_and(|other| is_named(&other))
 }
 
 fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {

@@ -12,8 +12,11 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
     plan::{
-        attempts,
-        model::{question::Answer, snapshot::facts_of},
+        attempts, fixtures,
+        model::{
+            question::Answer,
+            snapshot::{JobState, facts_of},
+        },
         release,
         rollout::{
             context::{Outcome, RolloutContext},
@@ -322,4 +325,28 @@ fn random_sets_of_operations_come_to_an_end() {
         }
     }
     assert!(upgraded > 500, "{upgraded}");
+}
+
+/// Whoever may create Jobs can name any NodeOp as their owner, one that is not there or one that has no part in
+/// the node: nobody waits for that.
+#[test]
+fn a_job_keeps_a_node_only_if_the_nodeop_that_it_names_works_by_it() {
+    let works = |owner: &str, entry: Value, generation: Option<i64>| {
+        let mut world = World::new();
+        world.op("op", 0);
+        world.op("b", 1);
+        let b = Arc::make_mut(world.0.ops.get_mut(&("ns".into(), "b".into())).unwrap());
+        let status =
+            json!({"phase": "Running", "observedGeneration": generation, "nodeStatuses": {"n1": entry}});
+        b.status = Some(serde_json::from_value(status).unwrap());
+        let job = fixtures::job("j", JobState::Active);
+        let job = JobView { owner: Owner::nodeop(owner, owner), ..job };
+        works_by(&world.0, &Op::of(&world.0.ops[&("ns".into(), "op".into())]), &job)
+    };
+    let names_it = json!({"phase": "Failed", "jobName": "j"});
+    assert!(!works("ghost", names_it.clone(), Some(1)), "it is not there");
+    assert!(!works("op", names_it.clone(), Some(1)), "it is our own");
+    assert!(!works("b", json!({"phase": "Pending"}), Some(1)), "it has no part in the node");
+    assert!(works("b", names_it, Some(1)));
+    assert!(works("b", json!({"phase": "Pending"}), None), "it is still to be taken over");
 }
