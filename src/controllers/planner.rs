@@ -37,7 +37,8 @@ use crate::{
     plan::{
         self,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::OpRef,
             identity::{Id, Identified},
             question::{Answer, Question},

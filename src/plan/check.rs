@@ -8,8 +8,8 @@ use crate::{
     plan::{
         conditions,
         model::{
-            action::{Action, Plan},
-            effects::Effects,
+            action::Action,
+            effects::{Effects, Plan},
             id::Key,
             intent::Intent,
             snapshot::Snapshot,

@@ -37,8 +37,8 @@ mod upgrades;
 use std::{collections::BTreeMap, mem};
 
 use model::{
-    action::{Action, Plan},
-    effects::{Effects, Planned},
+    action::Action,
+    effects::{Effects, Plan, Planned},
     failing,
     snapshot::Snapshot,
 };

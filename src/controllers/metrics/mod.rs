@@ -38,7 +38,7 @@ use self::{
 use super::http::{Answer, answer};
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus},
-    plan::model::{action::Plan, snapshot::Snapshot},
+    plan::model::{effects::Plan, snapshot::Snapshot},
 };
 
 /// Seconds: a plan for a few nodes takes less than a millisecond, one for thousands some dozens.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     waiter::Waiter,
-    world::{GRACE, Phase, Process, Shared, TIMEOUT, settle, start, step, universe},
+    world::{GRACE, Phase, Process, Shared, TIMEOUT, fake_cluster, settle, start, step},
 };
 use crate::{
     contract::{EXIT_SAME_BOOT, reboot_state},
@@ -13,7 +13,7 @@ use crate::{
 
 /// A node whose waiter has announced itself and whose Job then runs.
 fn running() -> (Shared, Waiter<Process>) {
-    let all = universe();
+    let all = fake_cluster();
     let mut waiter = start(&all);
     assert_eq!(settle(&mut waiter), None);
     assert_eq!(all.borrow().annotation, Some(reboot_state::WAITING));
@@ -81,7 +81,7 @@ fn killed_between_any_two_steps_of_the_new_boot_it_still_completes() {
 #[test]
 fn killed_before_waiting_was_heard_it_announces_again() {
     for steps in 0..3 {
-        let all = universe();
+        let all = fake_cluster();
         let mut waiter = start(&all);
         for _ in 0..steps {
             let _ = step(&mut waiter);
@@ -302,7 +302,7 @@ fn a_pod_deleted_at_the_last_moment_cancels() {
 /// that answer.
 #[test]
 fn what_was_said_before_the_sentinel_does_not_count_for_it() {
-    let all = universe();
+    let all = fake_cluster();
     all.borrow_mut().succeed();
     let foreign = all.borrow_mut().sentinel.take();
     all.borrow_mut().job_uid = 2;

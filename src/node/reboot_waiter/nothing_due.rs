@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     waiter::{LOOK_AGAIN, SECOND_LOOK, Waiter},
-    world::{FakeCluster, Phase, Process, Shared, settle, start, universe},
+    world::{FakeCluster, Phase, Process, Shared, fake_cluster, settle, start},
 };
 use crate::{contract::reboot_state, node::AppletExit};
 
 /// A waiter that watches, on such a node.
 fn waits(node: impl FnOnce(&mut FakeCluster)) -> (Shared, Waiter<Process>) {
-    let all = universe();
+    let all = fake_cluster();
     node(&mut all.borrow_mut());
     let mut waiter = start(&all);
     assert_eq!(settle(&mut waiter), None);

@@ -6,25 +6,14 @@ use std::time::Duration;
 
 use super::{
     waiter::{SECOND_LOOK, Waiter},
-    world::{GRACE, Phase, Process, Shared, settle, start, step, universe},
+    world::{GRACE, Phase, Process, Shared, fake_cluster, settle, start, step},
 };
 use crate::contract::reboot_state;
 
-/// A small generator, so that a failing storm is known by one number.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 struct Storm {
     all: Shared,
-    dice: Dice,
+    /// A failing storm is known by its seed.
+    rng: fastrand::Rng,
     waiter: Option<Waiter<Process>>,
     /// Ended with 0: the kubelet does not start it again.
     ended_well: bool,
@@ -38,11 +27,11 @@ struct Storm {
 
 impl Storm {
     fn new(seed: u64) -> Self {
-        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let all = universe();
+        let rng = fastrand::Rng::with_seed(seed);
+        let all = fake_cluster();
         Self {
             all,
-            dice,
+            rng,
             waiter: None,
             ended_well: false,
             succeeded: None,
@@ -53,7 +42,7 @@ impl Storm {
     }
 
     fn inject_fault(&mut self) {
-        match self.dice.roll(22) {
+        match self.rng.u64(..22) {
             0..=6 => self.go_on(),
             7 => self.waiter = None,
             8 => self.reboot(),
@@ -69,16 +58,16 @@ impl Storm {
             12 => self.replace_pod(),
             13 => {
                 // Long enough, now and then, for a grace or a deadline to be over.
-                let seconds = self.dice.roll(GRACE.as_secs() * 4);
+                let seconds = self.rng.u64(..GRACE.as_secs() * 4);
                 self.all.borrow_mut().now += Duration::from_secs(seconds);
             }
             14 if self.waiter.is_some() => self.all.borrow_mut().sigterm = true,
             15 => {
-                let deaf = self.dice.roll(4) == 0;
+                let deaf = self.rng.u64(..4) == 0;
                 self.all.borrow_mut().init_deaf = deaf;
             }
             16 => {
-                let taken = self.dice.roll(3) > 0;
+                let taken = self.rng.u64(..3) > 0;
                 self.all.borrow_mut().token = taken;
             }
             17 => self.store_goes_back(),
@@ -130,7 +119,7 @@ impl Storm {
         all.pod_uid += 1;
         all.annotation = None;
         drop(all);
-        if self.dice.roll(2) == 0 {
+        if self.rng.u64(..2) == 0 {
             self.waiter = None;
         }
         self.ended_well = false;
@@ -139,7 +128,7 @@ impl Storm {
     fn job(&mut self) {
         let phase = self.all.borrow().phase;
         let boot = self.all.borrow().boot;
-        match (phase, self.dice.roll(8)) {
+        match (phase, self.rng.u64(..8)) {
             (Phase::Absent, _) => self.all.borrow_mut().job(Phase::Running),
             (Phase::Running, 0..=2) => {
                 self.all.borrow_mut().succeed();
@@ -153,8 +142,8 @@ impl Storm {
             }
             // Its pod is lost before it is heard of; the next one does it all again.
             (Phase::Running, 6) => self.succeeded = None,
-            (Phase::Running, 7) if self.dice.roll(4) == 0 => self.all.borrow_mut().job(Phase::Failed),
-            (Phase::Complete | Phase::Running, 7) if self.dice.roll(8) == 0 => {
+            (Phase::Running, 7) if self.rng.u64(..4) == 0 => self.all.borrow_mut().job(Phase::Failed),
+            (Phase::Complete | Phase::Running, 7) if self.rng.u64(..8) == 0 => {
                 self.all.borrow_mut().job(Phase::Gone)
             }
             _ => {}
@@ -214,7 +203,7 @@ fn once_never_twice_never_zero() {
     for seed in 1..=10_000 {
         let storm = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
-            for _ in 0..storm.dice.roll(120) {
+            for _ in 0..storm.rng.u64(..120) {
                 storm.inject_fault();
             }
             storm.clear_up();

@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_waiter_that_cannot_say_that_it_waits_ends_with_the_reason_and_never_when_a_reboot_may_be_due() {
         for due in [false, true] {
-            let all = world::universe();
+            let all = world::fake_cluster();
             all.borrow_mut().api = false;
             if due {
                 all.borrow_mut().succeed();

@@ -58,7 +58,7 @@ pub struct FakeCluster {
 
 pub type Shared = Rc<RefCell<FakeCluster>>;
 
-pub fn universe() -> Shared {
+pub fn fake_cluster() -> Shared {
     Rc::new(RefCell::new(FakeCluster {
         now: Duration::ZERO,
         boot: 1,

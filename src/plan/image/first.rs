@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ADVICE, Judged, was_taken};
+use super::{
+    judged::{ADVICE, Judged},
+    reports::was_taken,
+};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},

@@ -5,22 +5,27 @@
 //! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
 //! that its preflight ran. What nodes tell before any was taken is in [`reports`].
 
+mod alike;
 mod first;
+mod judged;
 mod reference;
 mod reports;
 mod seen;
 
 use std::mem;
 
+use self::{
+    alike::{are_alike, are_same, binds, differ, of_one_name},
+    judged::other_content,
+    reference::{MAX_REFERENCE_BYTES, named, repository, sha256, without_scheme},
+    reports::MAX_CONTENTS,
+    seen::content,
+};
 pub use self::{
     first::FirstReleases,
+    judged::Judged,
     reference::{is_of_repository, split_tag},
     reports::{disputed, judge, was_taken},
-};
-use self::{
-    reference::{MAX_REFERENCE_BYTES, repository, sha256, without_scheme},
-    reports::{are_alike, are_same, binds, differ, of_one_name, other_content},
-    seen::content,
 };
 use crate::{
     api::{
@@ -30,14 +35,6 @@ use crate::{
     },
     plan::model::snapshot::{PodView, Snapshot},
 };
-
-/// How many contents are recorded at most. There are two names in an operation at most, and a handful of
-/// architectures.
-const MAX_CONTENTS: usize = 16;
-
-/// What helps against a name that stands for two contents.
-const ADVICE: &str =
-    "Name the image by digest, or with a tag that does not move, and create the operation again";
 
 /// A pod's content, compared with what is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,17 +46,6 @@ pub enum Compared {
     Same,
     /// It is another one; this says which.
     Differs(String),
-}
-
-/// What follows for a node that is not taken from what it and others told of the image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judged {
-    /// Nobody tells anything else.
-    Fits,
-    /// It tells something else than what all are held to; this says what.
-    Differs(String),
-    /// Another node tells something else, and neither binds the other.
-    Disputed(String),
 }
 
 /// Compares the content that a preflight or a Job's pod runs with the one that all nodes of its architecture
@@ -127,17 +113,6 @@ fn pin(op: &NodeOp, content: &str) -> Option<String> {
     let same = repository(image) == repository(name);
     (asks && same && image.contains('@') && sha256(image).is_some() && image.len() <= MAX_REFERENCE_BYTES)
         .then(|| image.to_owned())
-}
-
-/// The image of a container as the operation names it.
-fn named<'a>(op: &'a NodeOp, container: &str) -> &'a str {
-    let own = op
-        .spec
-        .preflight
-        .as_ref()
-        .filter(|_| container == container::PREFLIGHT)
-        .and_then(|preflight| preflight.image.as_deref());
-    own.filter(|image| !image.is_empty()).or(op.spec.image.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! References: the names of images as people and kubelets write them, and the digests in them.
 
-use crate::api::image_content::ImageContent;
+use crate::api::{image_content::ImageContent, names::container, nodeop::NodeOp};
 
 /// No name that can be pulled is longer, nor is what a kubelet makes of it.
 pub const MAX_REFERENCE_BYTES: usize = 512;
@@ -61,4 +61,15 @@ pub fn with_digest(content: &ImageContent) -> String {
         Some(digits) if !content.image.is_empty() => format!("{}@sha256:{digits}", content.image),
         _ => content.digest.clone(),
     }
+}
+
+/// The image of a container as the operation names it.
+pub fn named<'a>(op: &'a NodeOp, container: &str) -> &'a str {
+    let own = op
+        .spec
+        .preflight
+        .as_ref()
+        .filter(|_| container == container::PREFLIGHT)
+        .and_then(|preflight| preflight.image.as_deref());
+    own.filter(|image| !image.is_empty()).or(op.spec.image.as_deref()).unwrap_or_default()
 }

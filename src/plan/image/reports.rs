@@ -5,8 +5,9 @@
 //! tell different ones wait, see `rollout::admit`.
 
 use super::{
-    ADVICE, Judged, MAX_CONTENTS,
-    reference::{repository, sha256, with_digest},
+    alike::{Kind, are_alike, are_same, binds, differ, kind},
+    judged::{Judged, name, other_content},
+    reference::with_digest,
     seen::Sighting,
 };
 use crate::api::{
@@ -15,54 +16,9 @@ use crate::api::{
     nodeop::{NodeStatus, Phase},
 };
 
-/// As what a kubelet names a content. Only those of one kind can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// By the digest of a manifest in the repository that was named.
-    Named,
-    /// By one in another repository, where the node has the same content from. A mirror may have pushed it
-    /// anew, under another digest.
-    Elsewhere,
-    /// By the digest of its configuration: it was loaded from a file.
-    Configuration,
-}
-
-/// As what this one is named. Which repository the controller's default image has is not known here.
-pub fn kind(content: &ImageContent) -> Kind {
-    if !content.digest.contains('@') {
-        Kind::Configuration
-    } else if content.image.is_empty() || repository(&content.digest) == repository(&content.image) {
-        Kind::Named
-    } else {
-        Kind::Elsewhere
-    }
-}
-
-/// Whether two contents have one name, on one architecture.
-pub fn of_one_name(one: &ImageContent, other: &ImageContent) -> bool {
-    (&one.architecture, &one.image) == (&other.architecture, &other.image)
-}
-
-/// Whether two contents have one name and are named in a way that can be compared.
-pub fn are_alike(one: &ImageContent, other: &ImageContent) -> bool {
-    let by_default = || !one.image.is_empty() || repository(&one.digest) == repository(&other.digest);
-    of_one_name(one, other) && kind(one) == kind(other) && (kind(one) == Kind::Configuration || by_default())
-}
-
-/// Whether both have one digest.
-pub fn are_same(one: &ImageContent, other: &ImageContent) -> bool {
-    sha256(&one.digest) == sha256(&other.digest)
-}
-
-/// Whether they are known to differ: comparable, and of two digests.
-pub fn differ(one: &ImageContent, other: &ImageContent) -> bool {
-    are_alike(one, other) && kind(one) != Kind::Elsewhere && !are_same(one, other)
-}
-
-/// Whether all others are held to it.
-pub fn binds(content: &ImageContent) -> bool {
-    content.told_by.is_none()
-}
+/// How many contents are recorded at most. There are two names in an operation at most, and a handful of
+/// architectures.
+pub const MAX_CONTENTS: usize = 16;
 
 /// Whether a node was taken: the image has run on it, or is about to.
 pub fn was_taken(entry: &NodeStatus) -> bool {
@@ -169,20 +125,4 @@ pub fn disputed(images: &[ImageContent]) -> impl Iterator<Item = &str> {
             && !images.iter().any(|other| binds(other) && are_alike(one, other))
     };
     images.iter().filter(is_disputed).map(|content| content.architecture.as_str())
-}
-
-fn name(content: &ImageContent) -> &str {
-    if content.image.is_empty() { "the default image" } else { &content.image }
-}
-
-/// Why a node is failed that has another content than the one that binds.
-pub fn other_content(here: &ImageContent, first: &ImageContent) -> String {
-    format!(
-        "{} is {} on this node, and was {} on the first {} node of this operation: the tag has moved, or a node has an old image. \
-         {ADVICE}",
-        name(here),
-        here.digest,
-        first.digest,
-        here.architecture
-    )
 }

@@ -1,9 +1,8 @@
 //! What nodes are seen to run of an operation's images, and that is not recorded yet.
 
 use super::{
-    named,
-    reference::{MAX_REFERENCE_BYTES, sha256, without_scheme},
-    reports::binds,
+    alike::binds,
+    reference::{MAX_REFERENCE_BYTES, named, sha256, without_scheme},
 };
 use crate::{
     api::{image_content::ImageContent, nodeop::NodeOp},

@@ -3,11 +3,7 @@
 //! Match it without `_` and destructure it without `..`: a new action must break the build, not pass in
 //! silence.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -18,46 +14,14 @@ use crate::{
     },
     contract::Succeeded,
     plan::model::{
-        effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
         lifecycle::Lifecycle,
-        question::Question,
         snapshot::{JobView, NodeView, PodView},
-        why::Why,
     },
 };
 
-pub use crate::plan::model::node_change::NodeChange;
-
-/// The result of planning: what to do, what to ask, and why everything else stands still.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    pub actions: Vec<Action>,
-    /// To be answered before the next plan, which is then made at once.
-    pub questions: BTreeSet<Question>,
-    /// Why nodes that are not finished are not moving, by NodeOp.
-    pub waiting: BTreeMap<Key, Reasons>,
-    /// Nodes whose pods must be watched.
-    pub watched_nodes: BTreeSet<String>,
-    /// When to plan again though nothing happened.
-    pub wake_at: Option<Timestamp>,
-}
-
-impl Plan {
-    /// Why a node that is not finished is not moving.
-    pub fn why(&self, op: &Key, node: &str) -> Option<&Why> {
-        self.waiting.get(op)?.of(node)
-    }
-
-    /// All that was decided, and why nodes wait. Notices are said with a status write
-    /// (`rollout::status::write` takes them); what is left belongs to a status that is not written, and is
-    /// not said.
-    pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
-        let Effects { actions, questions, notices: _, watched_nodes, wake_at } = decided;
-        Self { actions, questions, waiting, watched_nodes, wake_at }
-    }
-}
+pub use crate::plan::model::{node_change::NodeChange, notice::Notice};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,18 +224,6 @@ pub struct ConditionChange {
     pub set: Vec<(Lifecycle, OpRef)>,
     /// What is not said any more.
     pub remove: Vec<Lifecycle>,
-}
-
-/// An Event: said once, after the status that it tells of has been written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Whether it is a warning.
-    pub warning: bool,
-    /// One word in CamelCase.
-    pub reason: &'static str,
-    pub message: String,
-    /// Also said about this node.
-    pub node: Option<String>,
 }
 
 /// What it does and to which object: for logs, and for people who wait for it.

@@ -1,4 +1,5 @@
-//! What a decision wants done, known, said and thought of again: a value that goes with the decision.
+//! What a decision wants done, known, said and thought of again: a value that goes with the decision. And the
+//! plan, which is what all decisions want.
 //!
 //! Steps return it and write nowhere. So whoever called a step may add it to its own, ask what of it keeps
 //! failing, or drop it together with a decision that does not count.
@@ -9,8 +10,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
     action::{Action, Notice},
-    failing::{self, PersistentFailures},
+    id::Key,
     question::Question,
+    snapshot::Snapshot,
     why::Why,
 };
 
@@ -52,6 +54,35 @@ impl Reasons {
 impl FromIterator<(String, Why)> for Reasons {
     fn from_iter<I: IntoIterator<Item = (String, Why)>>(reasons: I) -> Self {
         Self { nodes: reasons.into_iter().collect(), others: None }
+    }
+}
+
+/// The result of planning: what to do, what to ask, and why everything else stands still.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    /// To be answered before the next plan, which is then made at once.
+    pub questions: BTreeSet<Question>,
+    /// Why nodes that are not finished are not moving, by NodeOp.
+    pub waiting: BTreeMap<Key, Reasons>,
+    /// Nodes whose pods must be watched.
+    pub watched_nodes: BTreeSet<String>,
+    /// When to plan again though nothing happened.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Why a node that is not finished is not moving.
+    pub fn why(&self, op: &Key, node: &str) -> Option<&Why> {
+        self.waiting.get(op)?.of(node)
+    }
+
+    /// All that was decided, and why nodes wait. Notices are said with a status write
+    /// (`rollout::status::write` takes them); what is left belongs to a status that is not written, and is
+    /// not said.
+    pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
+        let Effects { actions, questions, notices: _, watched_nodes, wake_at } = decided;
+        Self { actions, questions, waiting, watched_nodes, wake_at }
     }
 }
 
@@ -129,11 +160,12 @@ impl Effects {
         self.add(planned.effects);
         planned.value
     }
+}
 
-    /// What of it keeps failing.
-    pub fn persistent_failure(&self, failures: &PersistentFailures) -> Option<String> {
-        let asked = || failing::first(failures, &self.questions);
-        failing::first(failures, &self.actions).or_else(asked)
+impl Snapshot {
+    /// Asks those of these that the previous plan has not asked.
+    pub fn unanswered(&self, questions: impl IntoIterator<Item = Question>) -> Effects {
+        Effects::ask(questions.into_iter().filter(|question| self.answer(question).is_none()))
     }
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
     action::{Action, NodeChange},
+    effects::Effects,
     identity::{Id, Identified},
     snapshot::{NodeView, PersistentFailure, Snapshot},
     why::{WaitReason, Why},
@@ -39,6 +40,13 @@ pub fn first<'a, T: Identified + 'a>(
         let failure = failures.get(&what.id())?;
         Some(format!("{what} keeps failing since {:.0}: {}", failure.since, failure.message))
     })
+}
+
+impl Effects {
+    /// What of them keeps failing.
+    pub fn persistent_failure(&self, failures: &PersistentFailures) -> Option<String> {
+        first(failures, &self.actions).or_else(|| first(failures, &self.questions))
+    }
 }
 
 /// Since when it has been failing.
@@ -85,7 +93,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::plan::model::{effects::Effects, question::Question, snapshot::PersistentFailure};
+    use crate::plan::model::{question::Question, snapshot::PersistentFailure};
 
     fn failing(question: &Question) -> Snapshot {
         let failure = PersistentFailure {

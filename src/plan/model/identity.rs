@@ -18,3 +18,9 @@ pub enum Id {
 pub trait Identified: fmt::Display {
     fn id(&self) -> Id;
 }
+
+impl Identified for Question {
+    fn id(&self) -> Id {
+        Id::Question(self.clone())
+    }
+}

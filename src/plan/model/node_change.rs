@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::model::{action::Notice, id::OpRef, kept_cordon::KeptCordon};
+use crate::plan::model::{id::OpRef, kept_cordon::KeptCordon, notice::Notice};
 
 /// A change of a node; `None` leaves a field as it is, `Some(None)` removes an annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,10 +8,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::{
-    model::id::{Key, OpRef},
-    model::identity::{Id, Identified},
-};
+use crate::plan::model::id::{Key, OpRef};
 
 /// Something to be asked of the API server itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,12 +72,6 @@ pub enum Answer {
     NotReady(Vec<String>),
     /// Pods of these components are there, and all of them are Ready.
     Components(Vec<String>),
-}
-
-impl Identified for Question {
-    fn id(&self) -> Id {
-        Id::Question(self.clone())
-    }
 }
 
 /// What is asked, for logs and for people who wait for the answer.

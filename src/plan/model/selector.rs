@@ -1,18 +1,13 @@
 //! Label selectors, as the API server reads them.
+//!
+//! The planner may not use kube; and kube's `Selector` cannot say of labels that are not known yet whether they
+//! might match, which [`may_match`] does.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use crate::{api::nodeop::NodeOp, plan::model::snapshot::NodeView};
-
-/// Whether a selector of nodes matches one; without one every Linux node is selected that is a machine.
-pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
-    match selector.filter(|selector| !selects_all(selector)) {
-        Some(selector) => matches(selector, &node.labels),
-        None => node.is_linux() && !node.bootless,
-    }
-}
+use crate::api::nodeop::NodeOp;
 
 /// The selector of a NodeOp, if it leaves out any node.
 pub fn of(op: &NodeOp) -> Option<&LabelSelector> {
@@ -85,7 +80,7 @@ pub fn describe(selector: &LabelSelector) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::names;
+    use crate::{api::names, plan::model::snapshot::NodeView};
 
     fn expression(operator: &str, values: &[&str]) -> LabelSelector {
         LabelSelector {
@@ -138,7 +133,7 @@ mod tests {
             if let Some(label) = label {
                 node.labels.insert(names::OS_LABEL.into(), label.into());
             }
-            assert_eq!(selects(None, &node), is_linux, "{label:?}, {kubelet:?}");
+            assert_eq!(node.is_selected_by(None), is_linux, "{label:?}, {kubelet:?}");
         }
     }
 
@@ -146,8 +141,8 @@ mod tests {
     #[test]
     fn what_is_no_machine_is_selected_by_name_alone() {
         let node = NodeView { bootless: true, os: "linux".into(), ..NodeView::default() };
-        assert!(!selects(None, &node) && !selects(Some(&LabelSelector::default()), &node));
-        assert!(selects(Some(&expression("DoesNotExist", &[])), &node));
+        assert!(!node.is_selected_by(None) && !node.is_selected_by(Some(&LabelSelector::default())));
+        assert!(node.is_selected_by(Some(&expression("DoesNotExist", &[]))));
     }
 
     #[test]

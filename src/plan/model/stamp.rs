@@ -3,11 +3,9 @@
 //! Whoever led then wrote it by a clock of its own, which may be hours or, on a board without a battery,
 //! years away from ours. So no time is reckoned from a stamp as it stands: it counts from when we began to
 //! lead, unless we wrote it ourselves. What has an end ends later so, never too early. That is why a
-//! [`Stamp`] is no [`Timestamp`]: [`Snapshot::begun_at`] makes one of it.
+//! [`Stamp`] is no [`Timestamp`]: `Snapshot::begun_at` makes one of it.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-
-use crate::plan::model::snapshot::Snapshot;
 
 /// A moment by the clock of whoever wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +33,5 @@ impl From<&Time> for Stamp {
 impl From<Timestamp> for Stamp {
     fn from(now: Timestamp) -> Self {
         Self(now)
-    }
-}
-
-impl Snapshot {
-    /// When something began of which a moment is recorded: no earlier than we began to lead.
-    pub fn begun_at(&self, recorded: impl Into<Stamp>) -> Timestamp {
-        let Stamp(at) = recorded.into();
-        if at > self.now { self.leading_since } else { at.max(self.leading_since) }
-    }
-
-    /// Whether it was written since we began to lead, as far as its time says.
-    pub fn is_of_our_time(&self, recorded: impl Into<Stamp>) -> bool {
-        let Stamp(at) = recorded.into();
-        (self.leading_since..=self.now).contains(&at)
     }
 }

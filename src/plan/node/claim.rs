@@ -141,7 +141,8 @@ mod tests {
         },
         plan::{
             model::{
-                action::{Action, Plan},
+                action::Action,
+                effects::Plan,
                 id::OpRef,
                 identity::Identified,
                 question::{Answer, Question},

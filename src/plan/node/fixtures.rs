@@ -10,8 +10,8 @@ use crate::{
     plan::{
         check, fixtures,
         model::{
-            action::{Action, Plan},
-            effects::Planned,
+            action::Action,
+            effects::{Plan, Planned},
             id::OpRef,
             object_name,
             question::{Answer, Question},
@@ -25,10 +25,7 @@ use crate::{
     },
 };
 
-/// A moment, in seconds.
-pub fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
+pub use crate::plan::fixtures::at;
 
 /// A node that is being drained since this moment.
 pub fn draining(since: Timestamp) -> (Entry, Working) {

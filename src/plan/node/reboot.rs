@@ -260,7 +260,8 @@ mod tests {
         plan::{
             fixtures,
             model::{
-                action::{Action, NodeChange, Plan},
+                action::{Action, NodeChange},
+                effects::Plan,
                 identity::Identified,
                 question::Question,
                 snapshot::{

@@ -14,7 +14,8 @@ use crate::{
     plan::{
         attempts, fixtures,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             snapshot::{
                 ContainerState, ContainerView, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role,
             },

@@ -55,9 +55,10 @@ mod tests {
     use crate::{
         api::names,
         plan::{
+            fixtures::at,
             model::{hints::Hints, question::Answer},
             plan,
-            release::tests::{at, changes, world},
+            release::tests::{changes, world},
         },
     };
 

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
 use crate::{
     api::names,
     plan::{
-        fixtures,
+        fixtures::{self, at},
         model::{
-            action::Plan,
+            effects::Plan,
             hints::Hints,
             identity::Identified,
             question::Answer,
@@ -23,10 +23,6 @@ use crate::{
         plan,
     },
 };
-
-pub(super) fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// n1 is finished, at second 0, with this reboot status, and still claimed and cordoned; its waiter runs.
 /// n2 waits.

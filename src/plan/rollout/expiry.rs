@@ -119,15 +119,11 @@ pub fn notice(op: &NodeOp, new: &NodeOpStatus) -> Option<Notice> {
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::plan;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
-    }
+    use crate::plan::{fixtures::at, plan};
 
     /// Whether a NodeOp is deleted that was over at second 0 by somebody's clock; we lead since 10 s before.
     fn deleted(meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {

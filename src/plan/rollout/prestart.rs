@@ -99,7 +99,7 @@ mod tests {
         plan::{
             fixtures,
             model::{
-                action::Plan,
+                effects::Plan,
                 id::OpRef,
                 object_name,
                 snapshot::{Owner, Snapshot},

@@ -82,7 +82,8 @@ mod tests {
         },
         plan::{
             model::{
-                action::{Action, Plan},
+                action::Action,
+                effects::Plan,
                 id::OpRef,
                 question::Answer,
                 snapshot::{NodeView, Snapshot},

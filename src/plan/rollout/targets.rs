@@ -102,7 +102,10 @@ impl fmt::Display for NoTargets {
                     count(nodes.len()),
                     listed(nodes, MAX_NAMES)
                 )?;
-                obstacle.iter().try_for_each(|obstacle| write!(f, "; {obstacle}"))
+                match obstacle {
+                    Some(obstacle) => write!(f, "; {obstacle}"),
+                    None => Ok(()),
+                }
             }
             Self::Joining { away, bootless } => {
                 f.write_str("waiting: ")?;
@@ -175,8 +178,8 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
         return Planned { value: Targets::Missing(why), effects };
     }
     if had_no_nodes(op) && snapshot.matching(op).next().is_some() {
-        let (same, any) = snapshot.matched_since(op);
-        let until = later(same, DEBOUNCE).min(later(any, DEBOUNCE_LIMIT));
+        let since = snapshot.matched_since(op);
+        let until = later(since.these, DEBOUNCE).min(later(since.any, DEBOUNCE_LIMIT));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));
             let nodes = snapshot.matching(op).map(|node| node.name.clone()).collect();
@@ -234,7 +237,7 @@ pub fn absent(op: &NodeOp, nodes: &NodeStatuses) -> Option<String> {
 fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector::of(op);
     let entry = |name: &String| match snapshot.nodes.get(name) {
-        Some(node) if !selector::selects(selector, node) => {
+        Some(node) if !node.is_selected_by(selector) => {
             let why = Untouched::NotSelected;
             let over = Over::untouched(why.reason(), None);
             Entry::default().moved(snapshot.now, State::Over(over), why).record()

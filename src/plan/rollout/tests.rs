@@ -1,14 +1,16 @@
 //! Tests of operations whose time is over, and of nodes that people hold.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     api::names,
     plan::{
+        fixtures::at,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::OpRef,
             question::{Answer, Question},
             snapshot::NodeView,
@@ -16,10 +18,6 @@ use crate::{
         plan as plan_all,
     },
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// Nodes c1, of the control plane, and w1 and w2, of which those named are held; and one operation at second
 /// 10.

@@ -35,7 +35,6 @@ use crate::{
         conditions::{self, Moment, Standing},
         model::{
             effects::{Effects, Planned},
-            selector,
             snapshot::{NodeClass, NodeView, Snapshot},
             time::later,
         },
@@ -169,7 +168,7 @@ impl Nodes {
             let until = back_lately.get(name).copied();
             let down = !node.ready || until.is_some();
             let away = kept || down && (runs != Some(release) || attempts::went_down(snapshot, node));
-            if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
+            if other.is_none() && !away || node.deleting || !node.is_selected_by(selector) {
                 continue;
             }
             let tried = node.machine_id.as_ref().is_some_and(|id| lost.contains(id));

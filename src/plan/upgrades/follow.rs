@@ -7,12 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{
         names::reason,
-        node_statuses::{Mark, NodeStatuses},
+        node_statuses::Mark,
         nodeop::{NodeOp, Phase},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
-        attempts,
         model::{
             action::{Action, Notice, Steering},
             effects::Effects,
@@ -20,14 +19,13 @@ use crate::{
             snapshot::Snapshot,
         },
         upgrades::{
-            content, continuous,
+            continuous,
+            copy::copy,
             status::{complete_conditions, own_conditions, write},
         },
     },
 };
 
-/// Above this number of nodes only those are copied that are worked on, or failed.
-const MAX_COPIED_ENTRIES: usize = 1000;
 /// Bytes of what is said of a node that failed, at most.
 const MAX_QUOTED: usize = 300;
 
@@ -130,24 +128,6 @@ pub fn supersede(
     write(snapshot, upgrade, status)
 }
 
-/// What a NodeOp says of its nodes.
-pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
-    let Some(shown) = &child.status else {
-        status.phase = Some(UpgradePhase::Initializing);
-        return;
-    };
-    status.phase = shown.phase.map(UpgradePhase::from);
-    status.node_statuses = copied(&shown.node_statuses);
-    status.counts = shown.counts.clone();
-    content::copy(status, &shown.images);
-    // What is known of the run no later round takes back, whatever its nodes have found: a node that does not
-    // run what the run has brought is none that does.
-    let later = attempts::is_later_round(child);
-    let (image, release) = (status.image.take().filter(|_| later), status.release.take().filter(|_| later));
-    status.image = image.or_else(|| shown.image.clone());
-    status.release = release.or_else(|| shown.release.clone());
-}
-
 /// The NodeOp's sentence; if nodes failed, with what is said of the first of them, which tells what to do.
 fn said(child: &NodeOp) -> String {
     let Some(status) = &child.status else { return String::new() };
@@ -176,14 +156,6 @@ pub fn sentence(phase: Option<Phase>, detail: &str) -> String {
     }
 }
 
-fn copied(nodes: &NodeStatuses) -> NodeStatuses {
-    if nodes.len() <= MAX_COPIED_ENTRIES {
-        nodes.shown()
-    } else {
-        nodes.shown_of([Mark::Preflight, Mark::Running, Mark::Failed])
-    }
-}
-
 fn copied_conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
     shown.iter().map(|condition| Condition { observed_generation: generation, ..condition.clone() }).collect()
 }
@@ -206,22 +178,5 @@ mod tests {
         let said = said(&NodeOp { status: Some(status), ..NodeOp::new("up", NodeOpSpec::default()) });
         assert!(said.starts_with("1 of 1 nodes failed; n1: Job failed (xx"), "{said}");
         assert!(said.ends_with("xx… (see docs: job-failed)") && said.len() < 2 * MAX_QUOTED, "{said}");
-    }
-
-    #[test]
-    fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
-        let node = |phase| NodeStatus { phase, boot: Some("b".into()), ..NodeStatus::default() };
-        let many = |count: usize| {
-            (0..count)
-                .map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed })))
-                .collect()
-        };
-        let few: NodeStatuses = many(1000);
-        assert_eq!(copied(&few).len(), 1000);
-        assert!(
-            copied(&few).values().all(|node| node.boot.is_none()),
-            "what the NodeOp keeps for itself is not copied"
-        );
-        assert_eq!(copied(&many(1001)).keys().collect::<Vec<_>>(), ["n0"]);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     plan::{
         conditions,
         model::{action::Action, effects::Effects, id::OpRef},
-        upgrades::{follow::copy, is_recorded},
+        upgrades::{copy::copy, maker::is_recorded},
     },
 };
 

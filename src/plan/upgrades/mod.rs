@@ -25,8 +25,10 @@
 
 mod content;
 mod continuous;
+mod copy;
 mod follow;
 mod history;
+mod maker;
 pub mod newest;
 mod older;
 mod run;
@@ -36,15 +38,14 @@ mod superseded;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{
-    content::of_run as contents_of_run, continuous::comes_back, older::upgrade_of as made_by_go_operator,
+    content::of_run as contents_of_run,
+    continuous::comes_back,
+    maker::{maker, may_start},
+    older::upgrade_of as made_by_go_operator,
     superseded::superseded,
 };
 use crate::{
-    api::{
-        nodeop::NodeOp,
-        owner,
-        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
-    },
+    api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
     plan::model::{effects::Effects, id::Key, snapshot::Snapshot},
 };
 
@@ -77,25 +78,6 @@ impl<'a> Made<'a> {
         let uid = upgrade.metadata.uid.as_deref().unwrap_or_default();
         self.0.get(&(key.0.as_str(), uid)).map(Vec::as_slice).unwrap_or_default()
     }
-}
-
-/// The NodeOpUpgrade that made a NodeOp, if it is there.
-pub fn maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a Arc<NodeOpUpgrade>> {
-    let owner = owner::upgrade(&op.metadata)?;
-    let key = (op.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
-    snapshot.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_ref() == Some(&owner.uid))
-}
-
-/// Whether it is this NodeOp that the upgrade has recorded as that of its present run.
-fn is_recorded(status: Option<&NodeOpUpgradeStatus>, op: &NodeOp) -> bool {
-    let recorded = status.and_then(|status| status.node_op_uid.as_ref());
-    recorded.is_some() && recorded == op.metadata.uid.as_ref()
-}
-
-/// Whether a NodeOp may start: one that a NodeOpUpgrade controls waits until that one's status names it.
-pub fn may_start(upgrade: Option<&NodeOpUpgrade>, op: &NodeOp) -> bool {
-    owner::upgrade_uid(&op.metadata).is_none()
-        || upgrade.is_some_and(|upgrade| is_recorded(upgrade.status.as_ref(), op))
 }
 
 #[cfg(test)]

@@ -29,10 +29,9 @@ use crate::{
         model::{
             age::age,
             id::Key,
-            selector,
             snapshot::{NodeView, Snapshot},
         },
-        upgrades::{is_recorded, maker},
+        upgrades::maker::{is_recorded, maker},
     },
 };
 
@@ -181,7 +180,7 @@ impl<'a> NewerUpgrade<'a> {
     fn has(&self, node: &NodeView) -> bool {
         match self.chosen.get_or_init(|| self.chosen()) {
             Some(status) => status.node_statuses.contains_key(&node.name),
-            None => selector::selects(self.object.spec.node_selector.as_ref(), node),
+            None => node.is_selected_by(self.object.spec.node_selector.as_ref()),
         }
     }
 

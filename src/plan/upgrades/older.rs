@@ -14,7 +14,7 @@ use crate::{
     plan::{
         model::snapshot::Snapshot,
         node::legacy,
-        upgrades::follow::{copy, sentence},
+        upgrades::{copy::copy, follow::sentence},
     },
 };
 

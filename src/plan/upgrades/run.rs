@@ -26,7 +26,8 @@ use crate::{
         node::legacy,
         upgrades::{
             content, continuous,
-            follow::{copy, follow, supersede},
+            copy::copy,
+            follow::{follow, supersede},
             history, older,
             status::{base, say, write_finished},
         },

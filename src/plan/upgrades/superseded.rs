@@ -10,7 +10,7 @@ use crate::{
         run::{self, Run},
         upgrade::NodeOpUpgrade,
     },
-    plan::upgrades::is_recorded,
+    plan::upgrades::maker::is_recorded,
 };
 
 /// The name of the upgrade that made a NodeOp, if it asks for another run.

@@ -26,7 +26,8 @@ use kairos_operator::{
     plan::{
         check::broken,
         model::{
-            action::{Action, NodeChange, Plan},
+            action::{Action, NodeChange},
+            effects::Plan,
             id::{Key, OpRef},
             identity::Identified,
             object_name::object,

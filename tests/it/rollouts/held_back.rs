@@ -6,7 +6,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kairos_operator::{
     api::nodeop::Phase,
     plan::model::{
-        action::{Action, Plan},
+        action::Action,
+        effects::Plan,
         object_name,
         snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role},
         why::WaitReason,

@@ -24,8 +24,8 @@ use kairos_operator::{
     plan::{
         check,
         model::{
-            action::{Action, Notice, Plan},
-            effects::Reasons,
+            action::{Action, Notice},
+            effects::{Plan, Reasons},
             id::{Key, OpRef},
             question::{Answer, Question},
             snapshot::{JobState, JobView, NodeView, Owner, Sightings, Snapshot, facts_of},

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kairos_operator::plan::model::{
-    action::{Action, Plan},
+    action::Action,
+    effects::Plan,
     question::{Answer, Question},
     snapshot::NodeView,
 };

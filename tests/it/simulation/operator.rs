@@ -11,7 +11,8 @@ use kairos_operator::{
     plan::{
         check,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::Key,
             question::{Answer, Question},
             snapshot::{Eviction, PlannerConfig, Role, Shows, Sightings, Snapshot},

@@ -23,7 +23,8 @@ use kairos_operator::{
     plan::{
         check,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::OpRef,
             question::{Answer, Question},
             snapshot::{JobState, JobView, NodeView, Owner, PodPhase, PodView, Role, Snapshot},

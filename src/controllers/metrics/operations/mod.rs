@@ -40,7 +40,7 @@ use crate::{
         upgrade::NodeOpUpgrade,
     },
     plan::model::{
-        action::Plan,
+        effects::Plan,
         id::{Key, OpRef},
         snapshot::{FinishedOp, FinishedOps, Snapshot},
         why::WaitReason,
@@ -100,8 +100,9 @@ impl Operations {
         }
         self.remembered.retain(|key, (uid, remembered)| {
             let op = snapshot.ops.get(key).filter(|op| op.metadata.uid.as_ref() == Some(uid));
-            op.iter().for_each(|op| remembered.look(snapshot, op, counted));
-            op.is_some() && !remembered.is_empty()
+            let Some(op) = op else { return false };
+            remembered.look(snapshot, op, counted);
+            !remembered.is_empty()
         });
         self.show_nodes(snapshot);
         self.show_operations(snapshot, plan);
@@ -141,7 +142,9 @@ impl Operations {
             let others =
                 reasons.others.iter().map(|(why, nodes)| (why, i64::try_from(*nodes).unwrap_or(i64::MAX)));
             for (why, nodes) in reasons.nodes.values().map(|why| (why, 1)).chain(others) {
-                counts.get_mut(why.reason as usize).into_iter().for_each(|count| *count += nodes);
+                if let Some(count) = counts.get_mut(why.reason as usize) {
+                    *count += nodes;
+                }
             }
             counts
         };

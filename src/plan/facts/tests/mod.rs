@@ -6,7 +6,6 @@ mod waited_for;
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::{pod::name, slots::AT_ONCE, *};
@@ -14,14 +13,10 @@ use crate::{
     api::names::{self, container},
     contract::Facts,
     plan::{
-        fixtures,
+        fixtures::{self, at},
         model::{action::Action, identity::Identified, snapshot::*},
     },
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 fn node(name: &str) -> NodeView {
     NodeView {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Deref};
 
-use crate::api::names;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::NodeView;
+use crate::{api::names, plan::model::selector};
 
 /// Labels of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +13,16 @@ pub struct NodeLabels {
     all: BTreeMap<String, String>,
     control_plane: bool,
     on_hold: bool,
+}
+
+impl NodeView {
+    /// Whether a selector of nodes matches it; without one every Linux node is selected that is a machine.
+    pub fn is_selected_by(&self, selector: Option<&LabelSelector>) -> bool {
+        match selector.filter(|selector| !selector::selects_all(selector)) {
+            Some(selector) => selector::matches(selector, &self.labels),
+            None => self.is_linux() && !self.bootless,
+        }
+    }
 }
 
 impl NodeLabels {

@@ -13,6 +13,7 @@ mod obstacle;
 mod ownership;
 mod pod;
 mod sightings;
+mod stamps;
 mod table;
 
 use std::{
@@ -32,14 +33,13 @@ pub use self::{
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
-    sightings::{Absence, PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},
+    sightings::{Absence, MatchedSince, PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::{owner::Owner, text::brief};
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
-        effects::Effects,
         hints::Hints,
         id::{Key, OpRef},
         identity::Id,
@@ -352,11 +352,6 @@ impl Snapshot {
     /// The answer to a question, if it was asked by the previous plan.
     pub fn answer(&self, question: &Question) -> Option<&Answer> {
         self.answers.get(question)
-    }
-
-    /// Asks those of these that the previous plan has not asked.
-    pub fn unanswered(&self, questions: impl IntoIterator<Item = Question>) -> Effects {
-        Effects::ask(questions.into_iter().filter(|question| self.answer(question).is_none()))
     }
 
     /// Whether a live read confirmed that the object is not there.

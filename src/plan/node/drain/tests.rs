@@ -11,7 +11,7 @@ use crate::{
     contract::reboot_state,
     plan::{
         model::{
-            action::Plan,
+            effects::Plan,
             id::OpRef,
             question::Question,
             snapshot::{Eviction, Owner, PodView},

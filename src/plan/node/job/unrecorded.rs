@@ -90,7 +90,8 @@ mod tests {
         plan::{
             fixtures,
             model::{
-                action::{Action, Plan},
+                action::Action,
+                effects::Plan,
                 snapshot::{
                     ContainerState, ContainerView, JobState, JobView, Owner, PodPhase, PodView, Role,
                 },

@@ -5,7 +5,8 @@ use crate::{
     api::nodeop::{NodeStatus, Step},
     contract::{Sentinel, reboot_state},
     plan::model::{
-        action::{Action, Plan},
+        action::Action,
+        effects::Plan,
         snapshot::{JobView, Owner, PodPhase, Role},
     },
 };

@@ -8,7 +8,7 @@ use crate::{
     api::{names::container, nodeop::Phase},
     plan::{
         model::{
-            action::Plan,
+            effects::Plan,
             snapshot::{ContainerState, ContainerView, Owner},
         },
         node::fixtures::{World, at},

@@ -166,16 +166,13 @@ fn remarkable<'a>(
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::{
-        apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-        jiff::Timestamp,
-    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     use super::*;
     use crate::{
         api::nodeop::{NodeOp, NodeOpStatus, Phase},
         plan::{
-            fixtures,
+            fixtures::{self, at},
             model::{
                 id::{Key, OpRef},
                 question::{Answer, Question},
@@ -189,10 +186,6 @@ mod tests {
             },
         },
     };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
 
     /// What may stand about a node that waits, is done, or is worked on.
     fn entry(rng: &mut fastrand::Rng, node: &str) -> NodeStatus {

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::{
     api::nodeop::{NodeOp, Phase},
     plan::{
+        fixtures::at,
         model::{
             action::Action,
             id::OpRef,
@@ -18,10 +19,6 @@ use crate::{
         plan,
     },
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// Nodes c1 and c2 of the control plane and worker w1, and one operation on some of them.
 struct World(Snapshot);

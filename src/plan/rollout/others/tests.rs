@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
@@ -12,7 +12,8 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
     plan::{
-        attempts, fixtures,
+        attempts,
+        fixtures::{self, at},
         model::{
             question::Answer,
             snapshot::{JobState, facts_of},
@@ -25,10 +26,6 @@ use crate::{
         upgrades::maker,
     },
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 fn node(name: &str) -> NodeView {
     NodeView { name: name.into(), uid: name.into(), ready: true, boot_id: "b".into(), ..NodeView::default() }

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{child, upgrade::UpgradePhase},
+    api::{
+        child,
+        upgrade::{NodeOpUpgradeStatus, UpgradePhase},
+    },
     plan::model::{
         action::{Action, Steering},
         question::Answer,

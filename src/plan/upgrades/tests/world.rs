@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use crate::{
-    api::{child, names, nodeop::NodeStatus},
+    api::{child, names, nodeop::NodeStatus, upgrade::NodeOpUpgradeStatus},
     plan::{
         attempts,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::OpRef,
             question::{Answer, Question},
             snapshot::{NodeView, facts_of},

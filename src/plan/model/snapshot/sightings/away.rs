@@ -93,7 +93,8 @@ impl Snapshot {
 mod tests {
     use std::sync::Arc;
 
-    use super::{super::tests::at, *};
+    use super::*;
+    use crate::plan::fixtures::at;
 
     /// What is seen at that time of n1, `before` having been seen before.
     fn see(second: i64, before: &Snapshot, ready: bool, uid: &str) -> Snapshot {

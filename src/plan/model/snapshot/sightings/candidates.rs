@@ -29,6 +29,15 @@ struct Matching {
     any_since: Timestamp,
 }
 
+/// Since when nodes match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatchedSince {
+    /// These very nodes.
+    pub these: Timestamp,
+    /// Any.
+    pub any: Timestamp,
+}
+
 /// Digits of that hash.
 const DIGITS: usize = 12;
 
@@ -63,14 +72,14 @@ impl Snapshot {
     pub fn matching<'a>(&'a self, op: &'a NodeOp) -> impl Iterator<Item = &'a NodeView> {
         let selector = selector::of(op);
         let asked =
-            move |node: &&NodeView| selector::is_named(op, &node.name) && selector::selects(selector, node);
+            move |node: &&NodeView| selector::is_named(op, &node.name) && node.is_selected_by(selector);
         self.nodes.values().map(AsRef::as_ref).filter(asked)
     }
 
-    /// Since when we have seen these very nodes match an operation that no node matched, and since when any;
-    /// now, if that is new.
-    pub fn matched_since(&self, op: &NodeOp) -> (Timestamp, Timestamp) {
+    /// Since when nodes match an operation that no node matched, as far as we have seen it; now, if that is new.
+    pub fn matched_since(&self, op: &NodeOp) -> MatchedSince {
         let known = op.metadata.uid.as_ref().and_then(|uid| self.sightings.candidates.0.get(uid));
-        known.map_or((self.now, self.now), |known| (known.since, known.any_since))
+        let (these, any) = known.map_or((self.now, self.now), |known| (known.since, known.any_since));
+        MatchedSince { these, any }
     }
 }

@@ -140,11 +140,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::tests::{at, world},
-        *,
-    };
-    use crate::api::names;
+    use super::{super::tests::world, *};
+    use crate::{api::names, plan::fixtures::at};
 
     /// The member n1.
     fn n1() -> NodeView {

@@ -33,7 +33,10 @@ use self::{
     returned::Returned,
 };
 pub use self::{
-    arrivals::PodArrival, away::Absence, candidates::had_no_nodes, control_planes::RETURNS_WITHIN,
+    arrivals::PodArrival,
+    away::Absence,
+    candidates::{MatchedSince, had_no_nodes},
+    control_planes::RETURNS_WITHIN,
 };
 use crate::{
     api::{

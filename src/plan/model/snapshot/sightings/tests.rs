@@ -2,13 +2,9 @@
 
 use super::*;
 use crate::plan::{
-    fixtures,
+    fixtures::{self, at},
     model::snapshot::{ContainerView, Owner, Role},
 };
-
-pub(super) fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 pub(super) fn world(now: i64, before: &Snapshot, pods: Vec<PodView>, nodes: Vec<NodeView>) -> Snapshot {
     let mut snapshot = Snapshot {

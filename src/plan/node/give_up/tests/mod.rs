@@ -13,7 +13,8 @@ use crate::{
     plan::{
         fixtures,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             identity::Identified,
             question::Question,
             snapshot::{

@@ -22,7 +22,8 @@ use crate::{
     plan::{
         fixtures,
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Plan,
             id::OpRef,
             object_name,
             snapshot::{

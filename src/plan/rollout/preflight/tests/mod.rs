@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     api::nodeop::{NodeOp, NodeStatus},
     plan::{
-        fixtures,
+        fixtures::{self, at},
         model::{
             id::OpRef,
             question::{Answer, Question},
@@ -23,10 +23,6 @@ use crate::{
         plan,
     },
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// One node, and NodeOps with a preflight about it, planned as a whole. What is asked is answered with what
 /// is there.
