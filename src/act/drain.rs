@@ -41,8 +41,9 @@ const EVICTION: Patience = Patience { limit: Duration::from_secs(15), suspect: "
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there
-    /// still. What a webhook or the namespace says is no such proof.
+    /// Nothing to evict, as the read before the request showed: the pod is gone, is another one, or is being
+    /// deleted (then with its metadata). `Gone` and `Changed` are what the answer to the request claims, which
+    /// may be a webhook's word.
     Needless(Option<Box<ObjectMeta>>),
     /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,

@@ -107,7 +107,9 @@ impl Evictions {
         let (this, actor) = (self.clone(), actor.clone());
         tokio::spawn(async move {
             let outcome = actor.evict(&node, &pod, grace_period_seconds).await;
-            this.metrics.iter().for_each(|metrics| metrics.evicted(result(&outcome)));
+            if let Some(metrics) = &this.metrics {
+                metrics.evicted(result(&outcome));
+            }
             let refusal = this.judge(&pod, &node, refusal, outcome);
             let at = this.clock.now();
             this.lock().insert(pod.uid, Eviction { node, at, under_way: false, refusal });

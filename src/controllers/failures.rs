@@ -60,8 +60,8 @@ struct Entry {
     /// When it may be tried again.
     until: Instant,
     said: Said,
-    /// All objects that have waited for it. A change of a node is wanted for an operation and for what is known
-    /// of the node, in turn.
+    /// All objects that have waited for it. A patch of one Node may be planned by an operation and by the facts,
+    /// one after the other: both objects get the Event.
     waiting: BTreeSet<String>,
 }
 

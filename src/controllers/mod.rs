@@ -242,7 +242,9 @@ impl Running {
     /// with the runtime, or with the client's last answer.
     pub fn kill(&self) {
         self.planning.abort();
-        self.campaign.iter().for_each(|(campaign, _)| campaign.abort());
+        if let Some((campaign, _)) = &self.campaign {
+            campaign.abort();
+        }
     }
 
     /// Ends, then hands the Lease over: not before every write but an Event has had its answer, or a

@@ -44,7 +44,7 @@ const MAX_VALUE: usize = 200;
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
 pub struct FactsArgs {
-    /// Where the host's root, or at least its /etc and /usr/lib, is mounted.
+    /// Where the host's root, or at least its /etc and /usr, is mounted.
     #[arg(long)]
     pub host_dir: PathBuf,
 }

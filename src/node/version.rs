@@ -120,7 +120,7 @@ impl<'a> Version<'a> {
 
 /// Digits alone: `parse` would take a sign too.
 fn number(digits: &str) -> Option<u64> {
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// Identifiers between dots, one after the other; of two lists that begin alike the shorter one is the older.

@@ -25,7 +25,7 @@ pub async fn control_planes(connection: &Connection) -> BTreeSet<String> {
     nodes.into_iter().filter(NodeView::has_control_plane_label).map(|node| node.name).collect()
 }
 
-/// So many nodes, in words.
+/// A number of nodes, as a sentence says it.
 pub fn counted(nodes: usize) -> String {
     if nodes == 1 { "1 node".into() } else { format!("{nodes} nodes") }
 }

@@ -239,7 +239,7 @@ async fn read(
     Ok((upgrades.items, ops))
 }
 
-/// Completes an upgrade of so many nodes that its own status leaves out those that are done.
+/// Completes an upgrade whose own status leaves out the nodes that are done, since there are too many.
 pub async fn complete(connection: &Connection, operation: &mut Operation) {
     let all = usize::try_from(operation.counts.total).unwrap_or(0);
     if operation.kind != Kind::Upgrade || operation.nodes.len() >= all {

@@ -39,7 +39,7 @@ pub struct CreateArgs {
     /// Follow it to its end; the exit code is its result
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
-    /// With --wait: give up after so long, with exit code 124
+    /// With --wait: give up after this time, with exit code 124
     #[arg(long, value_name = "TIME", value_parser = time::parse, requires = "wait")]
     pub timeout: Option<Duration>,
     /// Create nothing

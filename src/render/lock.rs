@@ -5,10 +5,10 @@
 //! its end nor its exit code is part of what becomes of the pod. A kubelet that knows no such containers, one
 //! of Kubernetes 1.28 or before, would wait for it for ever, and gets the Job without it.
 //!
-//! What it costs a node is one more container of an image that the node has, which asks for nothing; until
-//! the kubelet probes it, within a second of its start; and, after the command, until the kubelet has seen
-//! that it ended, too. A hook (`postStart`) would spare the wait for the probe. But a kubelet is deaf for a
-//! pod as long as its hook runs, and says nothing of it, not even that it waits.
+//! It costs a container without requests, of an image that is there. The command starts up to a second later,
+//! at the first probe. The pod ends a moment later, once the kubelet has ended this container. A hook
+//! (`postStart`) would spare the wait for the probe. But a kubelet is deaf for a pod as long as its hook runs, and
+//! says nothing of it, not even that it waits.
 
 use k8s_openapi::api::core::v1::{Container, ExecAction, Probe, Volume};
 

@@ -75,8 +75,12 @@ impl<'a> Iterator for Changes<'a> {
                 (None, None) => return None,
             };
             let (old, new) = (old.filter(|_| order.is_le()), new.filter(|_| order.is_ge()));
-            old.iter().for_each(|_| self.old.pass_item());
-            new.iter().for_each(|_| self.new.pass_item());
+            if old.is_some() {
+                self.old.pass_item();
+            }
+            if new.is_some() {
+                self.new.pass_item();
+            }
             let same = |old: &Arc<Item>, new: &Arc<Item>| Arc::ptr_eq(old, new) || old.status == new.status;
             if old.zip(new).is_some_and(|(old, new)| same(old, new)) {
                 continue;

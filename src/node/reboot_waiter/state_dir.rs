@@ -180,7 +180,7 @@ fn names_an_old_boot(path: &Path, boot: &str) -> bool {
     record.is_some_and(|record| record.boot != boot)
 }
 
-/// Does this, for at most so long. What takes longer goes on in a thread of its own, which ends with the
+/// Does this, for at most that time. What takes longer goes on in a thread of its own, which ends with the
 /// process.
 fn within(limit: Duration, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
     let (tell, done) = mpsc::channel();

@@ -35,9 +35,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long output may go on after the agent's end: something that it left behind may hold the pipe for ever.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of the output is kept for the exit message; the termination message has room for more, the node's
-/// `message` should not.
-const TAIL: usize = 1024;
+/// Bytes of the agent's output that are kept for the exit message; the termination message has room for more, the
+/// node's `message` should not.
+const MAX_OUTPUT_TAIL: usize = 1024;
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Tail {
     fn push(&self, bytes: &[u8]) {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend(bytes);
-        let surplus = tail.len().saturating_sub(TAIL);
+        let surplus = tail.len().saturating_sub(MAX_OUTPUT_TAIL);
         tail.drain(..surplus);
     }
 

@@ -30,7 +30,10 @@ impl fmt::Display for Unreleased {
             Self::Eviction => f.write_str("an eviction is under way"),
             Self::BeingGivenBack { last_error } => {
                 f.write_str("the node is being given back")?;
-                last_error.iter().try_for_each(|error| write!(f, "; {error}"))
+                match last_error {
+                    Some(error) => write!(f, "; {error}"),
+                    None => Ok(()),
+                }
             }
             Self::EndUnrecorded => f.write_str("its end is being recorded"),
             Self::Unconfirmed => f.write_str("checking that it was given back"),

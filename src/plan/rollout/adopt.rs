@@ -115,7 +115,7 @@ fn taken_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(N
     // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
     // is gone at once, its command still running on a node that is free.
     let open = nodes.values().any(|entry| !entry.phase.is_final());
-    if let Some(prepare) = open.then(|| finalizer::missing(op)).flatten() {
+    if open && let Some(prepare) = finalizer::missing(op) {
         effects.add(prepare);
         return Planned { value: None, effects };
     }
@@ -184,32 +184,44 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     // One that has failed does nothing any more, whatever the status names.
     let live: Vec<&JobView> =
         here.iter().copied().filter(|job| !matches!(job.state, JobState::Failed(_))).collect();
-    let named = |job: &&&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
+    let is_named = |job: &JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
     let adopted = match live[..] {
-        [] => here.iter().find(named).copied(),
+        [] => here.iter().copied().find(|job| is_named(job)),
         [one] => Some(one),
         // Where it could not write down the first it made another one. Two agents have written to one disk, and
         // of its reboot pods nothing says which Job each waits for: one may come in the middle of the other.
         [..] => None,
     };
-    if let Some(job) = adopted {
-        let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
-        let node = snapshot.nodes.get(name);
-        let machine = node.map(|node| Machine::of(snapshot, node)).unwrap_or_default();
-        let work = Working {
-            at: At::Job(JobStep::default()),
-            job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
-            reboot: Some(reboot),
-            ..Working::claims(machine, None, ImageRecord::default())
-        };
-        let entry = Entry {
-            message: Some(FromOlder::WithItsJob.to_string()),
-            since: Some(snapshot.now.into()),
-            node_uid: node.map(|node| node.uid.clone()),
-            state: State::Working(work.into()),
-        };
-        return Adopted::Becomes(Box::new(entry)).into();
+    match adopted {
+        Some(job) => Adopted::Becomes(Box::new(with_its_job(snapshot, op, name, job))).into(),
+        None => without_one(snapshot, op, name, old, &live),
     }
+}
+
+/// The node goes on with that Job.
+fn with_its_job(snapshot: &Snapshot, op: &Op, name: &str, job: &JobView) -> Entry {
+    let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
+    let node = snapshot.nodes.get(name);
+    let machine = node.map(|node| Machine::of(snapshot, node)).unwrap_or_default();
+    let work = Working {
+        at: At::Job(JobStep::default()),
+        job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
+        reboot: Some(reboot),
+        ..Working::claims(machine, None, ImageRecord::default())
+    };
+    let node_uid = node.map(|node| node.uid.clone());
+    let state = State::Working(work.into());
+    Entry { node_uid, ..Entry::default().moved(snapshot.now, state, FromOlder::WithItsJob) }
+}
+
+/// The node has no Job with which it could go on, or several. `live`: those that have not failed.
+fn without_one(
+    snapshot: &Snapshot,
+    op: &Op,
+    name: &str,
+    old: &NodeStatus,
+    live: &[&JobView],
+) -> Planned<Adopted> {
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
     let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
@@ -221,20 +233,16 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
         return Planned { value: Adopted::Becomes(Box::default()), effects };
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    let why = match live[..] {
+    let why = match live {
         [one, other, ..] => FromOlder::Twice { jobs: [one.name.clone(), other.name.clone()] },
-        [..] => FromOlder::JobGone,
+        [_] | [] => FromOlder::JobGone,
     };
     // With the name of a Job it is one that may have been changed, and stays cordoned.
     let job_name = live.first().map(|job| job.name.clone()).or_else(|| old.job_name.clone());
     let over = Over { reboot: Some(reboot), job_name, ..Over::default() };
-    let entry = Entry {
-        message: Some(why.to_string()),
-        since: Some(snapshot.now.into()),
-        // Its slot is taken until it is well.
-        node_uid: snapshot.nodes.get(name).filter(|_| !live.is_empty()).map(|node| node.uid.clone()),
-        state: State::Over(over),
-    };
+    // Its slot is taken until it is well.
+    let node_uid = snapshot.nodes.get(name).filter(|_| !live.is_empty()).map(|node| node.uid.clone());
+    let entry = Entry { node_uid, ..Entry::default().moved(snapshot.now, State::Over(over), why) };
     Planned { value: Adopted::Becomes(Box::new(entry)), effects }
 }
 

@@ -37,7 +37,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
     let RolloutContext { snapshot, op, .. } = *ctx;
     let Planned { value: _, effects: expired } = release::expire_waiters(snapshot, op);
     let works = old.node_statuses.any([Mark::Running]);
-    let finalizer = Effects::act(works.then(|| finalizer::missing(op)).flatten());
+    let finalizer = Effects::act(if works { finalizer::missing(op) } else { None });
     let Planned { value: rollout, effects: advanced } = advance(ctx, old);
     let rollout = preflight::withdraw(ctx, rollout);
     let Planned { value: rollout, effects: found } = slots::find(ctx, &old.node_statuses, rollout);

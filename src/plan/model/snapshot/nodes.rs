@@ -208,7 +208,9 @@ impl Shows<String, NodeView> for NodeTable {
             }
         }
         if let Some(claimants) = nodes.claimants.get_mut() {
-            view.iter().for_each(|now| count_claimants(claimants, now));
+            if let Some(now) = &view {
+                count_claimants(claimants, now);
+            }
             let before = nodes.views.get(&name);
             before
                 .iter()
@@ -241,7 +243,9 @@ impl Shows<String, NodeView> for NodeTable {
             if let Some(now) = now {
                 *archs.entry(now).or_default() += 1;
             }
-            before.iter().for_each(|before| uncount(archs, before));
+            if let Some(before) = &before {
+                uncount(archs, before);
+            }
         }
     }
 }

@@ -161,10 +161,11 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     if matches!(at, At::Job(_) | At::Reboot(_) | At::Verify(_)) && job.is_none() {
         lacks("name of the Job");
     }
-    // What `since` is of a reboot whose new boot shows is said above.
+    // Once a new boot shows, `since` is since when the node is Ready in it (see `Reboot`), and no longer when a
+    // waiter was lost.
     let lost_at = time(&entry.since).filter(|_| entry.new_boot.is_none());
     let waiter = WaiterRecord { attempt: entry.attempt, lost_at, wanted_since: time(&entry.waiter_since) };
-    // An older version recorded this of a node that was about to reboot, and before that nothing.
+    // Earlier versions recorded the machine from step `Reboot` on only: an entry of theirs may have no id.
     let machine = Machine { id: entry.machine_id.clone(), control_plane: entry.control_plane == Some(true) };
     Working { at, machine, found: found(entry), job, waiter, reboot: entry.reboot_status, given_up }
 }

@@ -45,8 +45,13 @@ impl fmt::Display for Starting {
             Self::HeldUp { why } => f.write_str(why),
             Self::Pause { lost, last, until } => {
                 write!(f, "{lost} {} lost", if *lost == 1 { "was" } else { "were" })?;
-                last.iter().try_for_each(|why| write!(f, ", the last one because {why}"))?;
-                until.iter().try_for_each(|until| write!(f, "; the next one is made at {until:.0}"))
+                if let Some(why) = last {
+                    write!(f, ", the last one because {why}")?;
+                }
+                match until {
+                    Some(until) => write!(f, "; the next one is made at {until:.0}"),
+                    None => Ok(()),
+                }
             }
             Self::OldOneDeleted => f.write_str("the old one is being deleted"),
             Self::OtherBoot => f.write_str("it reads another boot id than the node's kubelet has told"),

@@ -15,7 +15,7 @@ pub use self::{
     counts::count,
     drift::{Drifted, find as find_drifted},
     shorten::shorten,
-    verified::verified,
+    verified::{Verified, verified},
     write::write,
 };
 use crate::{
@@ -96,7 +96,7 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
     let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     conditions::set(&mut conditions, standing, &message, at);
     if intent.upgrade && phase.is_final() {
-        let (status, reason, message) = verified(&intent, &nodes, &progress.drifted);
+        let Verified { status, reason, message } = verified(&intent, &nodes, &progress.drifted);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
     NodeOpStatus {

@@ -184,7 +184,7 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
     };
     let of = |nodes: &[&NodeStatus]| {
         let nodes = nodes.iter().enumerate().map(|(n, node)| (named(n), (*node).clone())).collect();
-        let (status, reason, _) = verified(&intent, &nodes, &[]);
+        let Verified { status, reason, .. } = verified(&intent, &nodes, &[]);
         (status, reason)
     };
     let upgraded = whole(true, "m");

@@ -12,15 +12,27 @@ use crate::{
 /// How many nodes are named at most.
 const MAX_NAMES: usize = 10;
 
-/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
+/// What the condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Verified {
+    fn new(status: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+}
+
+/// Whether it was proved that the upgraded nodes run what they were upgraded to.
 ///
 /// Each node is judged by what happened on it, and not by what was asked for: an upgrade of both images may
 /// have written the recovery image alone, and one that asks for a reboot may have needed none.
-pub fn verified(
-    intent: &Intent,
-    nodes: &NodeStatuses,
-    drifted: &[Drifted],
-) -> (&'static str, &'static str, String) {
+pub fn verified(intent: &Intent, nodes: &NodeStatuses, drifted: &[Drifted]) -> Verified {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes
             .iter()
@@ -36,16 +48,17 @@ pub fn verified(
         node.phase == Phase::Completed && booted
     };
     if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
-        return ("False", "NodesFailed", format!("failed: {failed}"));
+        return Verified::new("False", "NodesFailed", format!("failed: {failed}"));
     }
     if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
-        return ("Unknown", reason::NOT_PROVED, format!("what these nodes run is not known: {unknown}"));
+        let message = format!("what these nodes run is not known: {unknown}");
+        return Verified::new("Unknown", reason::NOT_PROVED, message);
     }
     if let Some(untouched) = named(&|node| !node.phase.is_final()) {
-        return ("Unknown", "NotStarted", format!("not started: {untouched}"));
+        return Verified::new("Unknown", "NotStarted", format!("not started: {untouched}"));
     }
     if nodes.is_empty() {
-        return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
+        return Verified::new("Unknown", reason::NO_NODES, "no node was upgraded");
     }
     // Of one of thousands the name of its Job is not kept.
     let ran =
@@ -53,21 +66,21 @@ pub fn verified(
     let unproved = |node: &NodeStatus| ran(node) && node.verified != Some(true);
     if let Some(unproved) = named(&unproved) {
         let message = format!("what was installed was not booted, and so not proved: {unproved}");
-        return ("Unknown", "NotRebooted", message);
+        return Verified::new("Unknown", "NotRebooted", message);
     }
     // Our own check has said of at least one that it runs the release; of the others it was said that they
     // are not there any more, or are another operation's.
     let found_at = |node: &NodeStatus| node.target.is_some();
     if !nodes.values().any(|node| rebooted(node) || found_at(node)) {
         let message = "no node was upgraded, or found at the image's release; the message of each says why";
-        return ("Unknown", "NotUpgraded", message.into());
+        return Verified::new("Unknown", "NotUpgraded", message);
     }
     if !drifted.is_empty() {
         return by_now(drifted);
     }
     if !nodes.values().any(rebooted) {
         let message = "no node had to be upgraded, as the message of each says";
-        return ("True", "NothingToDo", message.into());
+        return Verified::new("True", "NothingToDo", message);
     }
     // Of one of thousands it is not kept whether it rebooted.
     let booted = |node: &NodeStatus| {
@@ -76,13 +89,13 @@ pub fn verified(
     };
     if !nodes.values().any(booted) {
         let message = "the own record of every node that was upgraded says so; nothing was booted";
-        return ("True", "Recorded", message.into());
+        return Verified::new("True", "Recorded", message);
     }
-    ("True", "Proved", "every node that was upgraded runs the image's release".into())
+    Verified::new("True", "Proved", "every node that was upgraded runs the image's release")
 }
 
 /// What was proved, and is not so any more.
-fn by_now(drifted: &[Drifted]) -> (&'static str, &'static str, String) {
+fn by_now(drifted: &[Drifted]) -> Verified {
     let says = |one: &Drifted| match &one.runs {
         Some(runs) => format!("{} ({runs})", one.node),
         None => one.node.clone(),
@@ -96,15 +109,9 @@ fn by_now(drifted: &[Drifted]) -> (&'static str, &'static str, String) {
     let others = named(&|one| one.runs.is_some());
     if others.is_empty() {
         let unread = named(&|_| true);
-        return (
-            "Unknown",
-            reason::DRIFTED,
-            format!("what these nodes run by now is not known: {unread}{newer}"),
-        );
+        let message = format!("what these nodes run by now is not known: {unread}{newer}");
+        return Verified::new("Unknown", reason::DRIFTED, message);
     }
-    (
-        "False",
-        reason::DRIFTED,
-        format!("these nodes were upgraded, and run another release by now: {others}{newer}"),
-    )
+    let message = format!("these nodes were upgraded, and run another release by now: {others}{newer}");
+    Verified::new("False", reason::DRIFTED, message)
 }
