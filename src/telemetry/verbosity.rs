@@ -1,7 +1,7 @@
 //! How much is logged, changed while the process runs: by a signal, since the image has no shell and the
 //! operator no door for it. `kubectl exec POD -- /kairos-operator log-level debug` sends one.
 
-use std::fmt;
+use std::{env, ffi::OsStr, fmt, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -11,6 +11,8 @@ use nix::{
 };
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
+
+use crate::contract::applet;
 
 /// How much is logged.
 pub struct Verbosity {
@@ -71,9 +73,39 @@ pub struct LogLevelArgs {
 }
 
 /// Applet `log-level`: tells the controller that runs in the same container.
+///
+/// # Errors
+///
+/// The process is not there, or is not a controller of this program. To others these signals mean something
+/// else: in a reboot waiter, which runs the same image, process 1 is the host's init, and busybox's halts the
+/// machine for one and powers it off for the other.
 pub fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
-    kill(Pid::from_raw(args.pid), args.level.signal())
-        .with_context(|| format!("telling process {} what to log", args.pid))
+    let pid = args.pid;
+    let telling = || format!("telling process {pid} what to log");
+    let command = fs::read(format!("/proc/{pid}/cmdline")).with_context(telling)?;
+    let this = env::current_exe().with_context(telling)?;
+    if !is_controller(&command, this.file_name()) {
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let command: String = command.trim().chars().take(MAX_SHOWN).collect();
+        anyhow::bail!(
+            "process {pid} ({command}) is no controller of this program, and is told nothing: exec into the \
+             operator's own pod, kubectl -n operator-system exec POD -- /kairos-operator log-level …"
+        );
+    }
+    kill(Pid::from_raw(pid), args.level.signal()).with_context(telling)
+}
+
+/// Characters of a foreign process's command line that a message shows.
+const MAX_SHOWN: usize = 80;
+
+/// Whether a command line, with a zero byte behind each argument, runs the controller: by a link of the
+/// applet's name, or as the first argument of a file called as this program's is.
+fn is_controller(command: &[u8], this: Option<&OsStr>) -> bool {
+    let mut arguments = command.split(|byte| *byte == 0).map(OsStr::from_bytes);
+    let program = arguments.next().and_then(|path| Path::new(path).file_name());
+    let controller = OsStr::new(applet::CONTROLLER);
+    program == Some(controller)
+        || program.is_some() && program == this && arguments.next() == Some(controller)
 }
 
 #[cfg(test)]
@@ -81,6 +113,23 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    #[test]
+    fn a_controller_is_known_by_its_command_line() {
+        let is = |command: &[u8]| is_controller(command, Some(OsStr::new("kairos-operator")));
+        assert!(is(b"/kairos-operator\0controller\0--leader-elect\0") && is(b"/bin/controller\0--x\0"));
+        for other in [
+            &b"/sbin/init\0"[..],
+            b"init\0controller\0",
+            b"/pause\0",
+            b"/kairos-operator\0reboot-waiter\0controller\0",
+            b"k0s\0controller\0",
+            b"",
+        ] {
+            assert!(!is(other), "{}", String::from_utf8_lossy(other));
+        }
+        assert!(!is_controller(b"", None));
+    }
 
     #[test]
     fn debug_messages_are_logged_until_it_is_set_back() {

@@ -5,6 +5,7 @@ mod cloud_config;
 mod disk;
 mod kernel;
 mod lock;
+mod log_level;
 mod machine;
 mod node;
 mod preflight;

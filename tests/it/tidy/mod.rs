@@ -30,7 +30,7 @@ const fn layer(name: &'static str, own: &'static [&'static str], crates: &'stati
 const LAYERS: &[Layer] = &[
     // Records that are written on a node and read by the controller: serde, and nothing else.
     layer("contract", &[], &["serde"]),
-    layer("telemetry", &[], &["anyhow", "clap", "nix", "tracing", "tracing_subscriber"]),
+    layer("telemetry", &["contract::applet"], &["anyhow", "clap", "nix", "tracing", "tracing_subscriber"]),
     layer("api", &[], &["kube", "k8s_openapi", "schemars", "serde", "serde_json"]),
     layer("plan", &["api", "contract"], &["k8s_openapi", "serde", "serde_json"]),
     layer(
