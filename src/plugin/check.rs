@@ -69,7 +69,8 @@ pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> 
     all.push(kind::<NodeOpUpgrade>(connection).await?);
     all.push(deployment(&installed::operator(connection, &args.place).await?, &args.place));
     all.push(leads(&installed::leader(connection, &args.place, Timestamp::now()).await?));
-    all.push(alone(installed::other_leaders(connection, &args.place, Timestamp::now()).await?));
+    let leaders = installed::other_leaders(connection, &args.place, Timestamp::now()).await?;
+    all.push(alone(leaders, installed::other_deployments(connection, &args.place).await?));
     for checked in join_all(RIGHTS.iter().map(|right| may(connection, right))).await {
         all.push(checked?);
     }
@@ -146,9 +147,13 @@ fn deployment(operator: &Operator, place: &PlaceArgs) -> Checked {
             );
             (Verdict::Bad, says)
         }
-        Operator::There { name, image, ready, wanted } => {
-            let verdict = if *ready > 0 { Verdict::Good } else { Verdict::Bad };
-            (verdict, format!("{name}: {ready} of {wanted} Ready, {image}"))
+        Operator::There { name, image, ready, wanted, .. } => {
+            let says = format!("{name}: {ready} of {wanted} Ready");
+            match operator.not_rolled_out(place) {
+                Some(why) => (Verdict::Bad, format!("{says}; {why}")),
+                None if *ready > 0 => (Verdict::Good, format!("{says}, {image}")),
+                None => (Verdict::Bad, format!("{says}, {image}")),
+            }
         }
     };
     Checked::new("operator", verdict, says)
@@ -165,19 +170,30 @@ fn leads(leader: &Leader) -> Checked {
 }
 
 /// Whether no other operator acts on the same nodes, as where the Go operator was installed by Helm.
-fn alone(others: Option<Vec<(String, String)>>) -> Checked {
-    let (verdict, says) = match others {
-        None => (Verdict::Note, "not known: you may not list leases in all namespaces".to_owned()),
-        Some(others) if others.is_empty() => (Verdict::Good, "none".to_owned()),
-        Some(others) => {
-            let leads: Vec<String> = others
-                .iter()
-                .map(|(namespace, holder)| format!("{holder} in namespace {namespace}"))
-                .collect();
-            (
-                Verdict::Bad,
-                format!("acting on the same nodes: {}; end it, see docs/migration.md", leads.join(", ")),
-            )
+fn alone(leaders: Option<Vec<(String, String)>>, deployments: Option<Vec<(String, String)>>) -> Checked {
+    let unknown: Vec<&str> = [(&leaders, "leases"), (&deployments, "deployments")]
+        .into_iter()
+        .filter_map(|(found, what)| found.is_none().then_some(what))
+        .collect();
+    let leaders = leaders.unwrap_or_default();
+    // Of an operator that has a Lease its holder says more.
+    let is_named = |namespace: &String| leaders.iter().any(|(other, _)| other == namespace);
+    let without: Vec<(String, String)> =
+        deployments.unwrap_or_default().into_iter().filter(|(namespace, _)| !is_named(namespace)).collect();
+    let acting: Vec<String> = leaders
+        .iter()
+        .map(|(namespace, holder)| format!("{holder} in namespace {namespace}"))
+        .chain(without.iter().map(|(namespace, name)| format!("Deployment {name} in namespace {namespace}")))
+        .collect();
+    let (verdict, says) = match (acting.is_empty(), unknown.is_empty()) {
+        (true, true) => (Verdict::Good, "none".to_owned()),
+        (true, false) => {
+            let what = unknown.join(" and ");
+            (Verdict::Note, format!("not known: you may not list {what} in all namespaces"))
+        }
+        (false, _) => {
+            let acting = acting.join(", ");
+            (Verdict::Bad, format!("acting on the same nodes: {acting}; end it, see docs/migration.md"))
         }
     };
     Checked::new("other operators", verdict, says)

@@ -38,7 +38,21 @@ pub enum Operator {
         image: String,
         ready: i32,
         wanted: i32,
+        /// No pod of another image is left, nor is the image's own to come.
+        rolled_out: bool,
     },
+}
+
+impl Operator {
+    /// What to do where the image that the Deployment names is not what runs: a pod of an earlier image, be
+    /// it the Go operator's, stays for as long as the new one's does not get Ready, and goes on leading.
+    pub fn not_rolled_out(&self, place: &PlaceArgs) -> Option<String> {
+        let Self::There { name, image, rolled_out: false, .. } = self else { return None };
+        Some(format!(
+            "the rollout of {image} is not done, and pods of an earlier image run: kubectl -n {} rollout status deployment/{name}",
+            place.operator_namespace
+        ))
+    }
 }
 
 /// Who leads.
@@ -59,16 +73,23 @@ pub async fn operator(connection: &Connection, place: &PlaceArgs) -> Result<Oper
         }
         found => found.doing(|| format!("listing Deployments in namespace {namespace}"))?.items,
     };
-    let Some(deployment) = found.first() else { return Ok(Operator::Missing) };
+    Ok(found.first().map_or(Operator::Missing, there))
+}
+
+fn there(deployment: &Deployment) -> Operator {
     let spec = deployment.spec.as_ref();
     let containers = spec.and_then(|spec| spec.template.spec.as_ref()).map(|spec| spec.containers.as_slice());
     let image = containers.unwrap_or_default().first().and_then(|container| container.image.clone());
-    Ok(Operator::There {
+    let status = deployment.status.clone().unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or(0);
+    Operator::There {
         name: deployment.name_any(),
         image: image.unwrap_or_default(),
-        ready: deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
-    })
+        rolled_out: status.observed_generation >= deployment.metadata.generation
+            && status.replicas.unwrap_or(0) <= updated,
+    }
 }
 
 /// Reads the Lease by which replicas agree on who leads.
@@ -82,6 +103,25 @@ pub async fn leader(connection: &Connection, place: &PlaceArgs, now: Timestamp) 
         lease => lease.doing(|| format!("reading Lease {namespace}/{}", names::LEASE))?,
     };
     Ok(held(lease.and_then(|lease| lease.spec), now))
+}
+
+/// The operators that run in other namespaces without a Lease, as the Go operator's does with `leaderElect:
+/// false`: their Deployments, with the namespaces. None, if the user may not look.
+pub async fn other_deployments(
+    connection: &Connection,
+    place: &PlaceArgs,
+) -> Result<Option<Vec<(String, String)>>> {
+    let params = ListParams::default().labels(DEPLOYMENT);
+    let found = match Api::<Deployment>::all(connection.client.clone()).list(&params).await {
+        Err(error) if failure::is_forbidden(&error) => return Ok(None),
+        found => found.doing(|| "listing Deployments in all namespaces".into())?.items,
+    };
+    let others = found.into_iter().filter_map(|deployment| {
+        let namespace = deployment.namespace().filter(|namespace| *namespace != place.operator_namespace)?;
+        let runs = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0) > 0;
+        runs.then(|| (namespace, deployment.name_any()))
+    });
+    Ok(Some(others.collect()))
 }
 
 /// The leaders in other namespaces, with theirs: a Lease holds within its own, and all act on the same nodes.
@@ -116,4 +156,44 @@ fn held(spec: Option<LeaseSpec>, now: Timestamp) -> Leader {
     // The holder writes the time by its own clock, which may be behind: one more term is no reason to worry.
     let expired = spec.renew_time.is_none_or(|renewed| now.duration_since(renewed.0) > lasts + lasts);
     Leader::Of { holder, expired }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// With two replicas and the default strategy the old pod stays for as long as no new one is Ready.
+    #[test]
+    fn an_image_that_runs_nowhere_is_not_rolled_out() {
+        let place = PlaceArgs { operator_namespace: "operator-system".into() };
+        let told = |status: Value| {
+            let container = json!({"name": "manager", "image": "r/op:v2"});
+            let deployment: Deployment = serde_json::from_value(json!({
+                "metadata": {"name": "op", "generation": 2},
+                "spec": {"replicas": 2, "selector": {}, "template": {"spec": {"containers": [container]}}},
+                "status": status,
+            }))
+            .unwrap();
+            there(&deployment).not_rolled_out(&place)
+        };
+        let said = "the rollout of r/op:v2 is not done, and pods of an earlier image run: kubectl -n operator-system rollout status deployment/op";
+        for status in [
+            json!({"observedGeneration": 2, "readyReplicas": 1, "updatedReplicas": 2, "replicas": 3}),
+            json!({"observedGeneration": 2, "readyReplicas": 2, "updatedReplicas": 1, "replicas": 3}),
+            json!({"observedGeneration": 2, "readyReplicas": 2, "replicas": 2}),
+            // Nobody has looked at the new image yet.
+            json!({"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 2, "replicas": 2}),
+        ] {
+            assert_eq!(told(status.clone()).as_deref(), Some(said), "{status}");
+        }
+        for status in [
+            json!({"observedGeneration": 2, "readyReplicas": 2, "updatedReplicas": 2, "replicas": 2}),
+            // The first one that is installed: nothing of it is Ready, and nothing else runs.
+            json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2}),
+        ] {
+            assert_eq!(told(status.clone()), None, "{status}");
+        }
+    }
 }

@@ -82,8 +82,8 @@ async fn collect(args: &ReportArgs, connection: &Connection) -> Result<Value> {
 
 async fn operator(connection: &Connection, place: &PlaceArgs) -> Value {
     let deployment = match installed::operator(connection, place).await {
-        Ok(Operator::There { name, image, ready, wanted }) => {
-            json!({"deployment": name, "image": image, "ready": ready, "replicas": wanted})
+        Ok(Operator::There { name, image, ready, wanted, rolled_out }) => {
+            json!({"deployment": name, "image": image, "ready": ready, "replicas": wanted, "rolledOut": rolled_out})
         }
         Ok(Operator::Missing) => json!("there is none"),
         Ok(Operator::Unknown(why)) => json!(format!("not readable: {why}")),

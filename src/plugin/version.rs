@@ -32,6 +32,10 @@ pub async fn run(args: &VersionArgs, connection: &Connection, screen: &Screen) -
         connection.client.apiserver_version().await.doing(|| "reading the API server's version".into())?;
     screen.line(&format!("Kubernetes {}", server.git_version))?;
     let operator = installed::operator(connection, &args.place).await?;
+    if let Some(why) = operator.not_rolled_out(&args.place) {
+        screen.line(&format!("operator: {why}"))?;
+        return Ok(Code::Done);
+    }
     screen.line(&match operator {
         installed::Operator::Unknown(why) => format!("operator: not known: {why}"),
         installed::Operator::Missing => {

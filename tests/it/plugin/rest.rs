@@ -50,14 +50,16 @@ async fn lease_in(stage: &Stage, namespace: &str, holder: &str, renewed: i64) {
     stage.cluster.apply(&lease.to_string()).await.unwrap();
 }
 
-/// A Deployment that looks like the operator's, both replicas Ready.
-async fn deployment(stage: &Stage) {
+/// A Deployment that looks like an operator's, both replicas Ready.
+async fn deployment(stage: &Stage, namespace: &'static str) {
     let labels = json!({"app.kubernetes.io/name": "kairos-operator"});
     let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "manager", "image": "registry/kairos-operator:v1"}]}});
-    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "operator-kairos-operator", "namespace": "operator-system", "labels": labels},
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "operator-kairos-operator", "namespace": namespace, "labels": labels},
         "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}});
     stage.cluster.apply(&deployment.to_string()).await.unwrap();
-    let ready = |deployment: &Value| deployment["status"]["readyReplicas"] == 2;
+    let ready = |deployment: &Value| {
+        deployment["metadata"]["namespace"] == namespace && deployment["status"]["readyReplicas"] == 2
+    };
     stage.cluster.until("deployments.apps", LONG, ready).await.unwrap();
 }
 
@@ -72,7 +74,7 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
                 .contains("no Deployment in namespace operator-system; another one: --operator-namespace"),
         "{none:?}"
     );
-    deployment(&stage).await;
+    deployment(&stage, "operator-system").await;
     let nobody = stage.run(&["check"]).await;
     assert!(
         nobody.code == 2 && nobody.out.contains("✗ leader") && nobody.out.contains("nobody leads"),
@@ -121,7 +123,11 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
         guest.out
     );
 
-    assert!(guest.out.contains("not known: you may not list leases in all namespaces"), "{}", guest.out);
+    assert!(
+        guest.out.contains("not known: you may not list leases and deployments in all namespaces"),
+        "{}",
+        guest.out
+    );
 
     // A Lease holds within its namespace: where the Go operator was installed by Helm, both act.
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kairos-operator"}});
@@ -135,6 +141,11 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
             );
         assert_eq!((both.code, says), (code, code == 2), "{both:?}");
     }
+    // One of the Go operator's chart with `leaderElect: false` has no Lease.
+    deployment(&stage, "kairos-operator").await;
+    let both = stage.run(&["check"]).await;
+    let said = "acting on the same nodes: Deployment operator-kairos-operator in namespace kairos-operator;";
+    assert!(both.code == 2 && both.out.contains(said), "{both:?}");
 
     // The Go operator's kinds have the same names and fewer fields.
     let crd = stage
