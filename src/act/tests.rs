@@ -86,6 +86,7 @@ pub fn actor(client: Client, fence: Arc<dyn Fence>) -> Actor {
     let text = String::new;
     let config = RenderConfig {
         operator_image: text(),
+        operator_pull_policy: "IfNotPresent".into(),
         namespace: text(),
         default_image: text(),
         state_dir: text(),

@@ -52,7 +52,10 @@ pub struct ControllerArgs {
 
     /// The image of the pods that we make ourselves; unset, that of our own pod.
     #[arg(long, env = "OPERATOR_IMAGE")]
-    operator_image: Option<String>,
+    pub operator_image: Option<String>,
+    /// When a node pulls that image, as our own pod says it.
+    #[arg(skip)]
+    pub operator_pull_policy: Option<String>,
     /// Secrets that every pod which runs the operator's own image pulls with, each in that pod's namespace.
     #[arg(long, env = "OPERATOR_IMAGE_PULL_SECRETS", value_name = "NAME,…", value_delimiter = ',')]
     operator_image_pull_secrets: Vec<String>,
@@ -118,11 +121,6 @@ impl ControllerArgs {
     /// The image of the pods that we make ourselves, if one was said.
     pub fn operator_image(&self) -> Option<&str> {
         self.operator_image.as_deref().and_then(said)
-    }
-
-    /// Sets the image of the pods that we make ourselves.
-    pub fn set_operator_image(&mut self, image: String) {
-        self.operator_image = Some(image);
     }
 
     /// The Secrets that pods with the operator's own image pull with.

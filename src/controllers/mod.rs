@@ -156,8 +156,8 @@ fn client(config: Config, metrics: Option<&Metrics>) -> kube::Result<Client> {
 async fn with_own_image(args: &ControllerArgs, client: &Client) -> anyhow::Result<ControllerArgs> {
     let mut args = args.clone();
     if let (None, Some(pod)) = (args.operator_image(), args.pod_name()) {
-        let image = own_image::of_pod(client, &own_namespace(&args), pod).await?;
-        args.set_operator_image(image);
+        let (image, pull_policy) = own_image::of_pod(client, &own_namespace(&args), pod).await?;
+        (args.operator_image, args.operator_pull_policy) = (Some(image), pull_policy);
     }
     Ok(args)
 }
@@ -205,6 +205,8 @@ impl Controller {
         let config = RenderConfig {
             // Outside a cluster no pod is ours, and nothing else tells of an image.
             operator_image: args.operator_image().unwrap_or(contract::IMAGE).into(),
+            // Unless the Deployment says otherwise its tag never moves: a node that has it needs no registry.
+            operator_pull_policy: args.operator_pull_policy.clone().unwrap_or_else(|| "IfNotPresent".into()),
             namespace: namespace.clone(),
             default_image: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),

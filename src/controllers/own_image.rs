@@ -41,14 +41,17 @@ struct Spec {
 struct Container {
     name: String,
     image: Option<String>,
+    #[serde(rename = "imagePullPolicy")]
+    pull_policy: Option<String>,
 }
 
-/// The image of our own pod.
+/// The image of our own pod, and when a node pulls it: of a tag that moves (`Always`) a node that kept what it
+/// had would run another version.
 ///
 /// # Errors
 ///
 /// The pod cannot be read, or does not tell: pods of any other image could be of another version.
-pub async fn of_pod(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<String> {
+pub async fn of_pod(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<(String, Option<String>)> {
     let what = || {
         format!(
             "reading our own pod {namespace}/{pod}, whose image helper pods run (where there is none, say \
@@ -65,9 +68,10 @@ pub async fn of_pod(client: &Client, namespace: &str, pod: &str) -> anyhow::Resu
         }
         sleep(PAUSE).await;
     };
-    let image = of_manager(&found).with_context(|| format!("no container {CONTAINER}")).with_context(what)?;
+    let (image, policy) =
+        of_manager(&found).with_context(|| format!("no container {CONTAINER}")).with_context(what)?;
     info!("helper pods run {image}, as this pod does");
-    Ok(image.to_owned())
+    Ok((image.to_owned(), policy.map(str::to_owned)))
 }
 
 async fn read(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<Own> {
@@ -77,11 +81,13 @@ async fn read(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<Own
 
 /// The image of our container. What others put into the pod, as a mesh does, has other names; a Deployment of
 /// somebody's own may have another name for the only one.
-fn of_manager(pod: &Own) -> Option<&str> {
+fn of_manager(pod: &Own) -> Option<(&str, Option<&str>)> {
     let containers = &pod.spec.containers;
     let ours = containers.iter().find(|container| container.name == CONTAINER);
     let only = || containers.first().filter(|_| containers.len() == 1);
-    ours.or_else(only)?.image.as_deref().filter(|image| !image.is_empty())
+    let found = ours.or_else(only)?;
+    let image = found.image.as_deref().filter(|image| !image.is_empty())?;
+    Some((image, found.pull_policy.as_deref()))
 }
 
 #[cfg(test)]
@@ -97,7 +103,7 @@ mod tests {
             let containers: Vec<_> =
                 containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
             let own: Own = serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap();
-            of_manager(&own).map(str::to_owned)
+            of_manager(&own).map(|(image, _)| image.to_owned())
         };
         assert_eq!(
             of(&[("proxy", "mesh:1"), ("manager", "r:5000/a@sha256:0")]).as_deref(),

@@ -43,7 +43,7 @@ fn settings() -> Vec<Setting> {
         ),
         setting(
             "image.pullPolicy",
-            "When a node pulls the operator's own image again.",
+            "When a node pulls the operator's own image again, also for the pods that the operator makes on nodes.",
             json!("IfNotPresent"),
             json!({"enum": ["Always", "IfNotPresent", "Never"]}),
         ),

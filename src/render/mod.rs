@@ -17,6 +17,8 @@ pub mod waiter;
 pub struct RenderConfig {
     /// Our own image, for everything that we make ourselves.
     pub operator_image: String,
+    /// When a node pulls that image, as `imagePullPolicy` says it.
+    pub operator_pull_policy: String,
     /// Our own namespace, where facts pods are.
     pub namespace: String,
     /// For a NodeOp that names no image.

@@ -96,11 +96,6 @@ fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }
 
-/// For our own image: a release's tag never moves, and a node that has it needs no registry.
-pub fn own_pull_policy() -> Option<String> {
-    Some("IfNotPresent".into())
-}
-
 /// For the user's images. Without a word of theirs the server decides, as for any pod: with `:latest` the
 /// image that is named is what the registry has now, not what a node still has of an earlier pull.
 pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {

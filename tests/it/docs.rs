@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use kairos_operator::controllers::args::ControllerArgs;
+use kairos_operator::{contract, controllers::args::ControllerArgs};
 
 use crate::tidy::scan::{below, files, root};
 
@@ -251,6 +251,36 @@ fn every_flag_of_the_operator_is_explained() {
     let named = |what: &String| table.iter().any(|row| row.contains(what.as_str()));
     let missing: Vec<String> = flags.chain(variables).filter(|what| !named(what)).collect();
     assert!(missing.is_empty() && !table.is_empty(), "{missing:?}");
+}
+
+/// What comes from the Go operator meets fields that did nothing there, and an image that is not published.
+#[test]
+fn the_page_on_migration_names_what_changes_under_a_users_hands() {
+    let page = fs::read_to_string(root().join("docs/migration.md")).unwrap();
+    let differences =
+        page.split("\n## Deliberate differences\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    // The fields of `DrainOptions` that no version of it read.
+    for said in ["gracePeriodSeconds` holds", "timeoutSeconds` holds", "`deleteEmptyDirData: false`"] {
+        assert!(differences.contains(said), "{said}");
+    }
+    let replace = page.split("\n## How to replace it\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let (image, _) = contract::IMAGE.rsplit_once(':').unwrap();
+    for text in [image, "rollout status deployment/operator-kairos-operator"] {
+        assert!(replace.contains(text), "{text}");
+    }
+}
+
+/// Each build of one version has the same tag, and a node keeps the content that it has under it.
+#[test]
+fn an_overlay_names_the_operators_image_by_digest() {
+    for page in pages() {
+        for block in page.text.split("newName: registry.example.com/kairos-operator\n").skip(1) {
+            let next = block.lines().next().unwrap_or_default().trim();
+            assert!(next.starts_with("digest: sha256:"), "{}: {next}", page.path);
+        }
+    }
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    assert!(operations.contains("digest: sha256:"), "the overlay has gone");
 }
 
 /// The path that `text` begins with.

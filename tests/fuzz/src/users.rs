@@ -77,6 +77,7 @@ fn render_config() -> RenderConfig {
     let own = |text: &str| text.to_owned();
     RenderConfig {
         operator_image: own("operator"),
+        operator_pull_policy: "IfNotPresent".into(),
         namespace: own("own"),
         default_image: own("busybox"),
         state_dir: own("/usr/local/.kairos"),

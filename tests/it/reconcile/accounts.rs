@@ -257,6 +257,7 @@ async fn a_waiter_with_the_account_of_the_release_before_goes_on_and_the_account
     }
     let config = RenderConfig {
         operator_image: "operator:v1".into(),
+        operator_pull_policy: "IfNotPresent".into(),
         namespace: "operator-system".into(),
         default_image: "busybox:1".into(),
         state_dir: "/usr/local/.kairos".into(),

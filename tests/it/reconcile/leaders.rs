@@ -90,18 +90,19 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
 /// our arguments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn helper_pods_run_the_image_of_the_operators_own_pod_unless_another_one_was_said() {
-    for (flags, wanted) in [
-        (&["--pod-name=me", "--operator-image="][..], "registry.site/x:v1.1.0"),
-        (&["--pod-name=me", "--operator-image=registry.site/y:v1"], "registry.site/y:v1"),
+    for (flags, wanted, policy) in [
+        (&["--pod-name=me", "--operator-image="][..], "registry.site/x:v1.1.0", "Always"),
+        (&["--pod-name=me", "--operator-image=registry.site/y:v1"], "registry.site/y:v1", "IfNotPresent"),
     ] {
         let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
         let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "me", "namespace": "operator-system"},
-            "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": "registry.site/x:v1.1.0"}]}});
+            "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": "registry.site/x:v1.1.0", "imagePullPolicy": "Always"}]}});
         rig.cluster.apply(&own.to_string()).await.unwrap();
         rig.start(flags);
         let reads = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler";
         let facts = rig.cluster.until("pods", LONG, reads).await.unwrap();
-        assert_eq!(facts["spec"]["containers"][0]["image"], wanted);
+        let helper = &facts["spec"]["containers"][0];
+        assert_eq!((&helper["image"], &helper["imagePullPolicy"]), (&json!(wanted), &json!(policy)));
     }
 }
 
