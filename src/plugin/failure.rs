@@ -28,13 +28,15 @@ pub struct Failure {
     pub next: Option<String>,
     /// The user has not the right to it.
     pub forbidden: bool,
+    /// The API server is in trouble, or away, and may answer the next time.
+    pub passes: bool,
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { code: Code::Failed, what: what.into(), next: None, forbidden: false }
+        Self { code: Code::Failed, what: what.into(), next: None, forbidden: false, passes: false }
     }
 
     /// Says what to do about it.
@@ -91,19 +93,48 @@ pub fn of_request(what: &str, error: &kube::Error) -> Failure {
     }
     let failure = Failure {
         forbidden: is_forbidden(error),
+        passes: may_pass(error),
         ..Failure::new(format!("{what}: {}", error_message(error)))
     };
     match error {
-        kube::Error::Api(status) if status.code == 401 => {
+        error if is_unknown_user(error) => {
             failure.hint("The API server does not know you: log in again, or look at the user of this context in your kubeconfig.")
         }
         kube::Error::Api(status) if status.code == 403 => failure
             .hint("What you may do: kubectl auth can-i --list. Which rights each verb needs: docs/kubectl-kairos.md."),
-        kube::Error::Service(_) | kube::Error::HyperError(_) => {
+        // An answer that is none of an API server is a proxy's, or a page to log in at.
+        kube::Error::Service(_)
+        | kube::Error::HyperError(_)
+        | kube::Error::SerdeError(_)
+        | kube::Error::FromUtf8(_) => {
             failure.hint("Is the cluster of this context up, and the right one? kubectl cluster-info")
         }
         _ => failure,
     }
+}
+
+fn is_unknown_user(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 401)
+}
+
+/// Whether the API server was in trouble, or away.
+fn may_pass(error: &kube::Error) -> bool {
+    let away = matches!(
+        error,
+        kube::Error::Service(_)
+            | kube::Error::HyperError(_)
+            | kube::Error::ReadEvents(_)
+            | kube::Error::Api(_)
+    );
+    away && !is_verdict(error) && !is_unknown_user(error)
+}
+
+/// Whether it is an answer to what was asked, so that the same would be answered again. A server that is in
+/// trouble (5xx), has too much to do (429) or was not asked in time (408) has decided nothing; nor has one
+/// that does not know the user (401).
+pub fn is_verdict(error: &kube::Error) -> bool {
+    let decided = |code: u16| (400..500).contains(&code) && !matches!(code, 401 | 408 | 429);
+    matches!(error, kube::Error::Api(status) if decided(status.code))
 }
 
 pub fn is_forbidden(error: &kube::Error) -> bool {

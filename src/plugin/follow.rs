@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt, stream};
@@ -17,6 +18,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{
     connection::Connection,
@@ -25,6 +27,10 @@ use super::{
     target::Kind,
 };
 use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+
+/// For how long what has been seen may be refused before that is believed. An API server that has just
+/// started refuses all but administrators until it has read the roles.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// Which operations are followed.
 #[derive(Clone, Debug)]
@@ -143,7 +149,12 @@ where
     let events = watcher(api, scope.config(kind)).default_backoff();
     // Who may look at an upgrade need not be allowed to look at NodeOps, and sees what the upgrade shows.
     let dispensable = kind == Kind::NodeOp && matches!(scope, Scope::One { kind: Kind::Upgrade, .. });
+    // Whether all was seen once, and since when it is refused.
+    let (mut complete, mut refused) = (false, None::<Instant>);
     let seen = events.filter_map(move |event| {
+        if matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) {
+            (complete, refused) = (true, None);
+        }
         let seen = match event {
             Ok(Event::Init) => Some(Ok(Seen::Anew(kind))),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
@@ -155,6 +166,7 @@ where
             Ok(Event::InitDone) => Some(Ok(Seen::Complete(kind))),
             Err(error) => match lasting(kind, &error) {
                 Some(_) if dispensable => Some(Ok(Seen::Complete(kind))),
+                Some(_) if complete && refused.get_or_insert_with(Instant::now).elapsed() < REFUSED => None,
                 lasts => lasts.map(Err),
             },
         };

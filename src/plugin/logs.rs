@@ -158,15 +158,35 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Whether the operation is over, and what of it there is to follow.
+    async fn look(&self) -> Result<(bool, Vec<Source>)> {
+        // An upgrade that is changed, or is Continuous, goes on with another NodeOp.
+        let operation = self.args.target.find(self.connection).await?;
+        let sources = self.sources(&operation).await?;
+        Ok((operation.is_over(), sources))
+    }
+
     /// All containers at once, line by line, until the operation is over and nothing of it runs.
     async fn follow(&self, screen: &Screen) -> Result<()> {
         let (sender, mut lines) = mpsc::channel::<String>(LINES);
         let (mut begun, mut streams) = (BTreeSet::new(), JoinSet::new());
+        let mut troubled = false;
         loop {
-            // An upgrade that is changed, or is Continuous, goes on with another NodeOp.
-            let operation = self.args.target.find(self.connection).await?;
-            let over = operation.is_over();
-            for source in self.sources(&operation).await? {
+            let (over, sources) = match self.look().await {
+                // An API server may go down with the node that is worked on.
+                Err(failure) if failure.passes => {
+                    if !troubled {
+                        eprintln!("{}; it is tried again", failure.what);
+                    }
+                    troubled = true;
+                    (false, Vec::new())
+                }
+                seen => {
+                    troubled = false;
+                    seen?
+                }
+            };
+            for source in sources {
                 if begun.insert((source.pod.clone(), source.container.clone(), source.previous)) {
                     streams.spawn(stream(
                         self.pods(),

@@ -189,7 +189,7 @@ impl New {
             Err(error) if failure::lacks_right(&error) => {
                 Ok(Admission::NotTried(format!("you may not create {}s", self.kind())))
             }
-            Err(error @ kube::Error::Api(_)) if !failure::is_not_installed(&error) => {
+            Err(error) if failure::is_verdict(&error) && !failure::is_not_installed(&error) => {
                 Ok(Admission::Refused(error_message(&error)))
             }
             Err(error) => Err(failure::of_request(&format!("trying to create the {}", self.kind()), &error)),
@@ -205,7 +205,9 @@ impl New {
             kube::Error::Api(status) if status.code == 409 => failure
                 .ending(Code::Refused)
                 .hint("An operation runs once: give this one another --name, or none, and the API server makes one up."),
-            kube::Error::Api(_) => failure.ending(Code::Refused),
+            error if failure::is_verdict(error) && !failure::is_not_installed(error) => {
+                failure.ending(Code::Refused)
+            }
             _ => failure,
         }
     }

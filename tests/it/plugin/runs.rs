@@ -3,6 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use kairos_sim::{Effect, Fault};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -97,11 +98,20 @@ async fn logs_that_are_followed_go_on_with_the_run_that_follows() {
     prints(&stage, "old", "up", "first").await;
     stage.cluster.clear_requests();
     let mut follows = command(&stage.cluster.kubeconfig(), None, &["logs", "up", "-f"]);
-    let follows = follows.stdout(Stdio::piped()).spawn().unwrap();
+    let follows = follows.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let reads = |request: &kairos_sim::Request| request.resource == "pods/log" && request.name == "old";
     let begun = std::time::Instant::now();
     while !stage.cluster.requests().iter().any(reads) {
         assert!(begun.elapsed() < LONG, "it reads no log");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A server that begins anew, or is another one behind the same address, is no reason to end.
+    stage.cluster.clear_requests();
+    stage.cluster.faults().arm(Fault::on("get", "nodeopupgrades.operator.kairos.io", Effect::Refuse(503)));
+    stage.cluster.faults().arm(Fault::on("list", "pods", Effect::Refuse(500)).times(2));
+    let refused = |request: &kairos_sim::Request| request.code >= 500;
+    while stage.cluster.requests().iter().filter(|request| refused(request)).count() < 3 {
+        assert!(begun.elapsed() < LONG, "it asks no more");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stage.upgrade_says("up", json!({"nodeOpName": "up-12345678"})).await;
@@ -112,4 +122,10 @@ async fn logs_that_are_followed_go_on_with_the_run_that_follows() {
     let mut lines: Vec<&str> = out.lines().collect();
     lines.sort_unstable();
     assert_eq!((ended.status.code(), lines), (Some(0), vec!["n1 nodeop | first", "n1 nodeop | second"]));
+    let err = String::from_utf8(ended.stderr).unwrap();
+    assert!(err.lines().count() == 1 && err.contains("; it is tried again"), "it is said once: {err}");
+
+    // What is not there, or is gone, does not come back.
+    let gone = stage.run(&["logs", "other", "-f"]).await;
+    assert!(gone.code == 1 && gone.err.contains("there is no NodeOpUpgrade"), "{gone:?}");
 }
