@@ -12,6 +12,7 @@ use kube::{
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
+    adopted,
     connection::Connection,
     failure::{self, Code, Doing, Failure, Result},
     operation::Operation,
@@ -113,11 +114,25 @@ impl Reader<'_> {
         Api::namespaced(self.connection.client.clone(), self.namespace)
     }
 
+    async fn list(&self, operation: &Operation, labels: &str) -> Result<Vec<Pod>> {
+        let pods = self.pods().list(&ListParams::default().labels(labels)).await;
+        Ok(pods.doing(|| format!("listing the pods of {}", operation.full()))?.items)
+    }
+
     /// All containers that have run, by node and in their order.
     async fn sources(&self, operation: &Operation) -> Result<Vec<Source>> {
         let label = format!("{}={}", names::NODEOP, names::label_value(&operation.node_op));
-        let pods = self.pods().list(&ListParams::default().labels(&label)).await;
-        let pods = pods.doing(|| format!("listing the pods of {}", operation.full()))?.items;
+        let mut pods = self.list(operation, &label).await?;
+        let known = pods.iter().filter_map(|pod| pod.labels().get(names::JOB_NAME_LABEL).cloned()).collect();
+        let entries = operation.nodes.iter().filter(|(node, entry)| {
+            let is_meant = self.args.node.as_ref().is_none_or(|wanted| wanted == *node);
+            // What is followed is looked for each second, and what has ended prints nothing more.
+            is_meant && (!self.args.follow || !entry.phase.is_final())
+        });
+        let jobs = entries.filter_map(|(_, entry)| entry.job_name.as_ref());
+        for labels in adopted::selectors(jobs, &known) {
+            pods.extend(self.list(operation, &labels).await?);
+        }
         let mut sources: Vec<Source> = pods.iter().flat_map(sources_of).collect();
         sources.retain(|source| self.args.node.as_ref().is_none_or(|node| *node == source.node));
         sources.sort_by_key(Source::order);

@@ -6,6 +6,7 @@
 //!
 //! It is built with the feature `plugin` alone, so that the operator's image holds none of it.
 
+mod adopted;
 mod args;
 mod check;
 mod completion;

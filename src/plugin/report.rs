@@ -20,14 +20,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
+    adopted,
     connection::Connection,
     failure::{Code, Failure, Result},
     installed::{self, Leader, Operator, PlaceArgs},
-    nodes, nodes_seen, operation,
+    nodes, nodes_seen,
+    operation::{self, Operation},
     output::yaml_text,
     screen::Screen,
 };
-use crate::api::names;
+use crate::api::{names, nodeop::Phase};
 
 /// Collects what helps to find a fault: operations, nodes, pods and Events, without Secrets and environments.
 #[derive(Debug, Args)]
@@ -59,6 +61,7 @@ async fn collect(args: &ReportArgs, connection: &Connection) -> Result<Value> {
     let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
     let server = connection.client.apiserver_version().await;
     let operations = operation::list(connection, namespace, None).await?;
+    let pods = pods(connection, namespace, &operations).await;
     let operations: Vec<Value> = operations.into_iter().map(|operation| bare(operation.object)).collect();
     let nodes = match nodes_seen::readable(connection).await? {
         Some(nodes) => nodes.iter().map(nodes::value).collect(),
@@ -75,9 +78,29 @@ async fn collect(args: &ReportArgs, connection: &Connection) -> Result<Value> {
         "operations": operations,
         "nodes": nodes,
         "jobs": objects::<Job>(connection, namespace, &labelled, job).await,
-        "pods": objects::<Pod>(connection, namespace, &labelled, pod).await,
+        "pods": pods,
         "events": objects::<Event>(connection, namespace, &about, event).await,
     }))
+}
+
+/// The pods of operations, and those of Jobs that were adopted, on nodes that are worked on or have failed.
+async fn pods(connection: &Connection, namespace: Option<&str>, operations: &[Operation]) -> Value {
+    let labelled = ListParams::default().labels(names::NODEOP);
+    let mut found = objects::<Pod>(connection, namespace, &labelled, pod).await;
+    let Some(all) = found.as_array_mut() else { return found };
+    let job = |pod: &Value| Some(pod["metadata"]["labels"][names::JOB_NAME_LABEL].as_str()?.to_owned());
+    let known = all.iter().filter_map(job).collect();
+    for operation in operations {
+        let entries = operation.nodes.values();
+        let entries = entries.filter(|entry| !matches!(entry.phase, Phase::Pending | Phase::Completed));
+        let jobs = entries.filter_map(|entry| entry.job_name.as_ref());
+        for labels in adopted::selectors(jobs, &known) {
+            let params = ListParams::default().labels(&labels);
+            let more = objects::<Pod>(connection, Some(&operation.namespace), &params, pod).await;
+            all.extend(more.as_array().cloned().unwrap_or_default());
+        }
+    }
+    found
 }
 
 async fn operator(connection: &Connection, place: &PlaceArgs) -> Value {
@@ -119,10 +142,16 @@ where
     }
 }
 
-/// An operation without what kubectl has noted of it, and without its command, which may hold a password.
+/// An operation without its command, which may hold a password, and so without all annotations but ours:
+/// kubectl, k3s, kapp and others each keep a copy of the whole object in one of theirs.
 fn bare(mut object: Value) -> Value {
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(names::LAST_APPLIED);
+        let all = annotations.len();
+        annotations.retain(|name, _| is_ours(name));
+        let left_out = all - annotations.len();
+        if left_out > 0 {
+            object["metadata"]["annotationsLeftOut"] = left_out.into();
+        }
     }
     let commands = ["/spec/command", "/spec/preflight/command"];
     for path in commands {
@@ -132,6 +161,12 @@ fn bare(mut object: Value) -> Value {
         }
     }
     object
+}
+
+/// Whether an annotation is the operator's: its prefix is a name of Kairos' domain.
+fn is_ours(annotation: &str) -> bool {
+    let prefix = annotation.split_once('/').map_or("", |(prefix, _)| prefix);
+    prefix == "kairos.io" || prefix.ends_with(".kairos.io")
 }
 
 fn named(meta: &ObjectMeta) -> Value {

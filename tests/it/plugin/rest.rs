@@ -2,6 +2,11 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use kairos_operator::api::nodeop::NodeOp;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -186,6 +191,13 @@ async fn a_report_holds_no_secret_and_no_environment() {
     stage.cluster.apply(&pod.to_string()).await.unwrap();
     stage.cluster.apply(&secret.to_string()).await.unwrap();
     stage.op("up1", json!({"command": ["x", "--password", "hunter2"]}), over("Failed", 60)).await;
+    // Whoever applies objects keeps a copy of them on them: wrangler (k3s), kapp, and whoever comes next.
+    let copy = r#"{"spec": {"command": ["x", "--password", "hunter2"]}}"#;
+    let annotations = json!({"objectset.rio.cattle.io/applied": copy, "kapp.k14s.io/original": copy, "example.com/kairos.io": copy,
+        "operator.kairos.io/run": "1/abc"});
+    let marked = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    let ops = Api::<NodeOp>::default_namespaced(stage.cluster.client());
+    ops.patch("up1", &PatchParams::default(), &marked).await.unwrap();
     let report = stage.run(&["report"]).await;
     assert_eq!(report.code, 0, "{report:?}");
     for part in [
@@ -194,6 +206,8 @@ async fn a_report_holds_no_secret_and_no_environment() {
         "name: up1-a",
         "name: n1",
         "left out: 3 words",
+        "operator.kairos.io/run: 1/abc",
+        "annotationsLeftOut: 3",
         "it is Failed",
         "KairosReport",
     ] {
