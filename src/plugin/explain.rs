@@ -6,7 +6,7 @@ use kube::Api;
 
 use super::{
     connection::Connection,
-    failure::{Code, Doing, Failure, Result},
+    failure::{Code, Doing, Failure, Result, WHETHER_ONE_RUNS},
     nodes,
     operation::{self, Operation},
     screen::{Screen, Tone},
@@ -98,17 +98,20 @@ fn state(node: &NodeView) -> String {
 /// Claim and cordon, and what ends each.
 fn ownership(node: &NodeView, operations: &[Operation], all: bool) -> Vec<String> {
     let known = |op: &OpRef| operations.iter().any(|operation| operation.is_done_by(&op.namespace, &op.name));
-    let gone = |op: &OpRef| if all && !known(op) { ", which is gone" } else { "" };
+    // One that is gone does nothing any more.
+    let whose = |op: &OpRef, mark: &str, there: &str| match all && !known(op) {
+        true => format!(
+            "NodeOp {}, which is gone: the operator takes the {mark} off ({WHETHER_ONE_RUNS}).",
+            nodes::path(op)
+        ),
+        false => format!("NodeOp {}{there}.", nodes::path(op)),
+    };
     let mut lines = Vec::new();
     if let Some(op) = &node.claimed_by {
-        lines.push(format!(
-            "Claimed by NodeOp {}{}: no other operation takes the node.",
-            nodes::path(op),
-            gone(op)
-        ));
+        lines.push(format!("Claimed by {}", whose(op, "claim", ": no other operation takes the node")));
     }
     if let Some(op) = &node.cordoned_by {
-        lines.push(format!("Cordoned by NodeOp {}{}, which uncordons it.", nodes::path(op), gone(op)));
+        lines.push(format!("Cordoned by {}", whose(op, "cordon", ", which uncordons it")));
     } else if let Some(kept) = &node.kept_cordon {
         let by = nodes::path(&kept.by);
         lines.push(format!(

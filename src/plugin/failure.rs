@@ -153,6 +153,9 @@ pub fn is_not_installed(error: &kube::Error) -> bool {
     status.code == 404 && unknown.iter().any(|text| status.message.contains(text))
 }
 
+/// Who looks, and who would end what is said here, is found out by a verb.
+pub const WHETHER_ONE_RUNS: &str = "kubectl kairos check says whether one runs";
+
 /// How the operator gets into a cluster. Its image has the name that it was pushed under, which nobody here
 /// knows.
 pub const INSTALL: &str = "kairos-operator manifests --image IMAGE | kubectl apply -f -";

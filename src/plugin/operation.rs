@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     connection::Connection,
-    failure::{self, Doing, Result},
+    failure::{self, Doing, Result, WHETHER_ONE_RUNS},
     target::Kind,
 };
 use crate::api::{
@@ -28,6 +28,26 @@ use crate::api::{
 fn with_round(what: &str, round: i64) -> String {
     let round = if round > 0 { format!(" (round {round})") } else { String::new() };
     format!("{}{round}", one_line(what))
+}
+
+/// Whether its spec was changed since an operator has looked. The first look is another matter.
+fn is_changed(seen: Option<i64>, meta: &ObjectMeta) -> bool {
+    seen.is_some_and(|seen| seen > 0 && Some(seen) < meta.generation)
+}
+
+/// What an operation's status says, or that nobody has looked: where no operator runs nothing else tells.
+fn said(phase: UpgradePhase, message: Option<String>, seen: Option<i64>, meta: &ObjectMeta) -> String {
+    let message = message.unwrap_or_default();
+    if is_changed(seen, meta) {
+        let before = if message.is_empty() { message } else { format!("{message}; ") };
+        return format!(
+            "{before}its spec was changed, and no operator has looked at that yet: {WHETHER_ONE_RUNS}"
+        );
+    }
+    if message.is_empty() && phase == UpgradePhase::Pending {
+        return format!("no operator has looked at it yet: {WHETHER_ONE_RUNS}");
+    }
+    message
 }
 
 /// An operation and where it stands.
@@ -64,9 +84,12 @@ impl Operation {
             (None, Some(command)) if !command.is_empty() => command.join(" "),
             (None, _) => spec.image.clone().unwrap_or_default(),
         };
+        let phase = status.phase.map_or(UpgradePhase::Pending, Into::into);
+        // One that is over stays so, whatever is changed.
+        let seen = status.observed_generation.filter(|_| !phase.is_final());
         Self {
-            phase: status.phase.map_or(UpgradePhase::Pending, Into::into),
-            message: status.message.unwrap_or_default(),
+            phase,
+            message: said(phase, status.message, seen, &op.metadata),
             counts: status.counts.unwrap_or_default(),
             nodes: status.node_statuses.into(),
             conditions: status.conditions,
@@ -82,15 +105,14 @@ impl Operation {
         let (spec, status) = (&upgrade.spec, upgrade.status.clone().unwrap_or_default());
         let of =
             Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default());
-        let over = status.phase.is_some_and(UpgradePhase::is_final);
-        // Over is what its spec asked for before, and no operator has looked at the change yet.
-        let changed = status.observed_generation.is_some_and(|seen| Some(seen) < upgrade.metadata.generation);
-        let (phase, message) = match over && changed {
-            true => {
-                (UpgradePhase::Pending, "its spec was changed, and no operator has looked at that yet".into())
-            }
-            false => (status.phase.unwrap_or(UpgradePhase::Pending), status.message.unwrap_or_default()),
+        let phase = status.phase.unwrap_or(UpgradePhase::Pending);
+        let seen = status.observed_generation;
+        // Over is what its spec asked for before.
+        let (phase, message) = match phase.is_final() && is_changed(seen, &upgrade.metadata) {
+            true => (UpgradePhase::Pending, None),
+            false => (phase, status.message),
         };
+        let message = said(phase, message, seen, &upgrade.metadata);
         Self {
             phase,
             message,

@@ -137,20 +137,31 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
     assert_eq!(n2.code, 0, "{n2:?}");
     let lines = [
         "node n2: Ready, runs v3.4.2-k3sv1.30.11+k3s1, booted active_boot",
-        "Claimed by NodeOp default/up1, which is gone: no other operation takes the node.",
-        "Cordoned by NodeOp default/up1, which is gone, which uncordons it.",
+        "Claimed by NodeOp default/up1: no other operation takes the node.",
+        "Cordoned by NodeOp default/up1, which uncordons it.",
         "nop/fw in default: not about this node: nodeSelector zone=a does not match",
         "nou/up1 in default: Drain for 10h: draining: 1 pod to go",
     ];
     let mut said: Vec<&str> = n2.out.lines().collect();
     said[3..].sort_unstable();
-    assert_eq!(said[0], lines[0]);
-    assert!(
-        said[1].starts_with("Claimed by NodeOp default/up1")
-            && said[2].starts_with("Cordoned by NodeOp default/up1"),
-        "{said:#?}"
+    assert_eq!(said, lines);
+
+    // Its NodeOp is gone and has left its cordon: nobody but an operator takes that off.
+    let gone = json!({"metadata": {"annotations": {"operator.kairos.io/cordoned-by": "ops/gone@u",
+        "operator.kairos.io/claimed-by": "ops/gone@u"}}});
+    patch_node(&stage, "n2", gone).await;
+    let n2 = stage.run(&["explain", "n2"]).await.out;
+    let lines: Vec<&str> = n2.lines().skip(1).take(2).collect();
+    let check = "kubectl kairos check says whether one runs";
+    assert_eq!(
+        lines,
+        [
+            format!("Claimed by NodeOp ops/gone, which is gone: the operator takes the claim off ({check})."),
+            format!(
+                "Cordoned by NodeOp ops/gone, which is gone: the operator takes the cordon off ({check})."
+            ),
+        ]
     );
-    assert_eq!(said[3..], lines[3..]);
 
     let n3 = stage.run(&["explain", "n3"]).await.out;
     assert!(
@@ -177,6 +188,61 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
     for columns in [40, 60, 80, 140] {
         assert!(width(&stage.run_at(Some(columns), &["explain", "n3"]).await.out) <= columns);
     }
+}
+
+/// The first operator of a new user is one whose image cannot be pulled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_operator_has_looked_at_says_so_everywhere() {
+    let stage = Stage::new().await;
+    stage.op("fw", json!({"command": ["fw"]}), Value::Null).await;
+    stage.upgrade("up1", json!({"image": "i"}), Value::Null).await;
+    // What the schema puts into a status that is written for kstatus.
+    stage.upgrade("up2", json!({"image": "i"}), json!({"observedGeneration": -1})).await;
+    let said = "no operator has looked at it yet: kubectl kairos check says whether one runs";
+    for name in ["nop/fw", "nou/up1", "nou/up2"] {
+        let status = stage.run(&["status", name]).await.out;
+        assert!(status.contains(said), "{name}: {status}");
+        let wait = stage.run(&["wait", name, "--timeout", "0"]).await;
+        assert!(wait.code == 124 && wait.err.contains(said), "{name}: {wait:?}");
+    }
+    let explained = stage.run(&["explain", "n1"]).await.out;
+    assert_eq!(explained.matches(said).count(), 3, "{explained}");
+
+    // One that runs, and was changed since an operator has looked.
+    let running = json!({"phase": "Running", "message": "1 in progress", "observedGeneration": 1});
+    stage.upgrade_says("up1", running).await;
+    assert!(!stage.run(&["status", "up1"]).await.out.contains("has looked"));
+    let upgrades = Api::<NodeOpUpgrade>::default_namespaced(stage.cluster.client());
+    let change = Patch::Merge(json!({"spec": {"paused": true}}));
+    upgrades.patch("up1", &PatchParams::default(), &change).await.unwrap();
+    let changed = stage.run(&["status", "up1"]).await.out;
+    let said =
+        "1 in progress; its spec was changed, and no operator has looked at that yet: kubectl kairos check";
+    assert!(changed.contains(said), "{changed}");
+}
+
+/// The pods of a Job that the Go operator made have no label of the operation's: its Job alone tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_of_a_node_that_was_adopted_are_those_of_its_job() {
+    let stage = Stage::new().await;
+    let mut adopted = entry("Running", Some("Job"), "Job is running", 60);
+    adopted["jobName"] = "up1-n1-x".into();
+    stage.upgrade("up1", json!({"image": "i"}), status("Running", json!({"n1": adopted}))).await;
+    for (name, node, job) in [("theirs", "n1", "up1-n1-x"), ("strangers", "n2", "up1-n2-x")] {
+        let object = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": {"batch.kubernetes.io/job-name": job}},
+            "spec": {"nodeName": node, "restartPolicy": "Never",
+                "containers": [{"name": "nodeop", "image": "i", "command": ["sh", "-c", format!("echo {name} > /dev/termination-log; exit 0")]}]}});
+        stage.cluster.apply(&object.to_string()).await.unwrap();
+        let over = |pod: &Value| pod["metadata"]["name"] == name && pod["status"]["phase"] == "Succeeded";
+        stage.cluster.until("pods", LONG, over).await.unwrap();
+    }
+    let said = "==> theirs on n1: nodeop, exit code 0\ntheirs\n";
+    for words in [&["logs", "up1"][..], &["logs", "up1", "n1"]] {
+        assert_eq!(stage.run(words).await.out, said, "{words:?}");
+    }
+    let report = stage.run(&["report"]).await.out;
+    assert!(report.contains("name: theirs") && !report.contains("name: strangers"), "{report}");
 }
 
 /// A pod of an operation whose command and sentinel ended with these words.

@@ -56,10 +56,12 @@ impl Stage {
         api.patch_status(name, &PatchParams::default(), &status).await.unwrap();
     }
 
-    /// A NodeOpUpgrade as it stands.
+    /// A NodeOpUpgrade as it stands, or one that no operator has seen.
     pub async fn upgrade(&self, name: &str, spec: Value, status: Value) {
         self.create("NodeOpUpgrade", name, &spec).await;
-        self.upgrade_says(name, status).await;
+        if !status.is_null() {
+            self.upgrade_says(name, status).await;
+        }
     }
 
     pub async fn upgrade_says(&self, name: &str, status: Value) {
