@@ -104,25 +104,16 @@ pub async fn complete(words: &[String], screen: &Screen) -> Result<Code> {
 
 /// What the verbs and flags offer, and what has to be asked of the cluster.
 fn suggest(root: &Command, before: &[String], last: &str) -> (Vec<String>, Wanted) {
-    let verb = before.iter().find_map(|word| root.get_subcommands().find(|verb| verb.get_name() == word));
+    let Typed { verb, given, open } = Typed::read(root, before);
     let verb_or_root = verb.unwrap_or(root);
-    let flags = || root.get_arguments().chain(verb.into_iter().flat_map(Command::get_arguments));
-    if let Some(flag) = before.last().filter(|word| word.starts_with('-')) {
-        let names = |arg: &&clap::Arg| {
-            arg.get_long().is_some_and(|long| *flag == format!("--{long}"))
-                || arg.get_short().is_some_and(|short| *flag == format!("-{short}"))
-        };
-        if let Some(arg) = flags().find(names).filter(|arg| arg.get_action().takes_values()) {
-            let values = arg.get_possible_values();
-            let values = values
-                .iter()
-                .map(|value| value.get_name().to_owned())
-                .filter(|value| value.starts_with(last));
-            return (values.collect(), value_of(arg.get_id().as_str()));
-        }
+    if let Some(flag) = open {
+        let values = flag.get_possible_values();
+        let values =
+            values.iter().map(|value| value.get_name().to_owned()).filter(|value| value.starts_with(last));
+        return (values.collect(), value_of(flag.get_id().as_str()));
     }
     if last.starts_with('-') {
-        let longs = flags().filter(|arg| !arg.is_hide_set()).filter_map(|arg| {
+        let longs = flags(root, verb).filter(|arg| !arg.is_hide_set()).filter_map(|arg| {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             Some(format!("--{}\t{help}", arg.get_long()?))
         });
@@ -131,8 +122,48 @@ fn suggest(root: &Command, before: &[String], last: &str) -> (Vec<String>, Wante
     let subcommands = verb_or_root.get_subcommands().filter(|verb| !verb.is_hide_set());
     let about = |verb: &Command| verb.get_about().map(ToString::to_string).unwrap_or_default();
     let lines = subcommands.map(|verb| format!("{}\t{}", verb.get_name(), about(verb)));
-    let wanted = verb.map_or(Wanted::Nothing, |verb| positional(verb.get_name(), before));
+    let wanted = verb.map_or(Wanted::Nothing, |verb| positional(verb.get_name(), given));
     (lines.filter(|line| line.starts_with(last)).collect(), wanted)
+}
+
+/// What was typed so far.
+struct Typed<'a> {
+    verb: Option<&'a Command>,
+    /// Arguments of the verb that are no flags, nor their values.
+    given: usize,
+    /// The flag whose value comes next.
+    open: Option<&'a clap::Arg>,
+}
+
+impl<'a> Typed<'a> {
+    fn read(root: &'a Command, before: &[String]) -> Self {
+        let mut typed = Self { verb: None, given: 0, open: None };
+        for word in before {
+            if typed.open.take().is_some() {
+                continue;
+            }
+            if word.starts_with('-') {
+                typed.open = flags(root, typed.verb).find(|arg| takes_next(arg, word));
+            } else if typed.verb.is_some() {
+                typed.given += 1;
+            } else {
+                typed.verb = root.get_subcommands().find(|verb| verb.get_name() == word);
+            }
+        }
+        typed
+    }
+}
+
+/// The flags that may come next: those of all verbs, and those of the one.
+fn flags<'a>(root: &'a Command, verb: Option<&'a Command>) -> impl Iterator<Item = &'a clap::Arg> {
+    root.get_arguments().chain(verb.into_iter().flat_map(Command::get_arguments))
+}
+
+/// Whether the word is this flag, and its value the next word; that of `--flag=value` is in it.
+fn takes_next(arg: &clap::Arg, word: &str) -> bool {
+    let is_named = arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+        || arg.get_short().is_some_and(|short| word.strip_prefix('-') == Some(short.to_string().as_str()));
+    is_named && arg.get_action().takes_values()
 }
 
 fn value_of(flag: &str) -> Wanted {
@@ -143,10 +174,8 @@ fn value_of(flag: &str) -> Wanted {
     }
 }
 
-/// What a verb's next word is.
-fn positional(verb: &str, before: &[String]) -> Wanted {
-    let given =
-        before.iter().skip_while(|word| *word != verb).skip(1).filter(|word| !word.starts_with('-')).count();
+/// What a verb's next argument is.
+fn positional(verb: &str, given: usize) -> Wanted {
     match (verb, given) {
         ("status" | "wait" | "plan" | "pause" | "resume" | "cancel" | "logs", 0) => Wanted::Operations,
         ("explain" | "history", 0) | ("logs", 1) => Wanted::Nodes,

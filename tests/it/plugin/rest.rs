@@ -267,6 +267,19 @@ async fn kubectl_completes_verbs_flags_and_names() {
     assert_eq!(complete(&["status", "-n", "elsewhere", ""]).await, [":4"]);
     assert_eq!(complete(&["status", "x"]).await, [":4"]);
     assert_eq!(complete(&["logs", "up1", "n"]).await, ["n1", "n2", "n3", ":4"]);
+    // The value of a flag is neither a verb nor an argument of one.
+    let up1 = ["up1\tNodeOpUpgrade Running", ":4"];
+    for words in [
+        &["status", "-n", "default", ""][..],
+        &["status", "--namespace=default", ""],
+        &["wait", "--timeout", "2h", ""],
+        &["logs", "-n", "default", ""],
+        &["-n", "default", "--request-timeout", "9m", "status", ""],
+        &["status", "-w", ""],
+    ] {
+        assert_eq!(complete(words).await, up1, "{words:?}");
+    }
+    assert_eq!(complete(&["logs", "up1", "-n", "default", ""]).await, ["n1", "n2", "n3", ":4"]);
     assert_eq!(complete(&["status", "-o", "j"]).await, ["json", ":4"]);
     assert!(complete(&["status", "--wa"]).await[0].starts_with("--watch\tShow changes"));
     assert!(complete(&["nodes", "-n", "kube-s"]).await.contains(&"kube-system".to_owned()));
