@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use kairos_operator::{
+    api::error_text::causes,
     cli::{self, Applet},
     controllers, manifests, node, telemetry,
 };
@@ -46,6 +47,6 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    tracing::error!("{error:#}");
+    tracing::error!("{}", causes(error.as_ref()));
     ExitCode::FAILURE
 }

@@ -39,6 +39,20 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
     clipped(&one_line(&text), MAX_ERROR_BYTES)
 }
 
+/// An error with its causes, each once: most of kube's repeat theirs.
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
 /// Whether a write was refused because the object has changed, is another one by now, or exists already. That
 /// the object of the name has another UID than a patch says, a server (Kubernetes 1.36, measured) answers
 /// with 422, a field that cannot be changed, and not with the 409 that it has for a PUT and for a deletion.

@@ -1,9 +1,9 @@
 //! The cluster that is meant: kubeconfigs as kubectl reads them, and the flags that choose among what is in
 //! them.
 
-use std::{env, error::Error, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
@@ -11,9 +11,10 @@ use kube::{
 
 use super::{
     failure::{Failure, Result},
+    target::checked,
     time,
 };
-use crate::api::text::one_line;
+use crate::api::{error_text::causes, text::one_line};
 
 /// How long a connection may take to be made, unless --request-timeout says otherwise.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[command(next_help_heading = "Cluster options")]
 pub struct ConnectionArgs {
     /// The namespace; unset, that of the context
-    #[arg(short = 'n', long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short = 'n', long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new().try_map(|name| checked(&name)))]
     pub namespace: Option<String>,
     /// The kubeconfig; unset, the files of KUBECONFIG, else ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
@@ -146,18 +147,4 @@ fn unusable(error: &kube::Error) -> Failure {
     }
     Failure::new(format!("using the kubeconfig: {}", one_line(&text)))
         .hint("kubectl config view --minify shows the context that is used.")
-}
-
-/// An error with its causes, each once: most of kube's repeat theirs.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = next.source();
-    }
-    text
 }

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use super::{
     connection::Connection,
     failure::{self, Doing, Result},
+    target::checked,
 };
 use crate::api::names;
 
@@ -23,7 +24,7 @@ const DEPLOYMENT: &str = "app.kubernetes.io/name=kairos-operator";
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
     /// The operator's namespace
-    #[arg(long, default_value = names::OPERATOR_NAMESPACE, value_name = "NAME")]
+    #[arg(long, default_value = names::OPERATOR_NAMESPACE, value_name = "NAME", value_parser = checked)]
     pub operator_namespace: String,
 }
 

@@ -71,7 +71,7 @@ impl FromStr for Target {
             return if text.is_empty() {
                 Err("a name is missing".into())
             } else {
-                Ok(Self { kind: None, name: text.into() })
+                Ok(Self { kind: None, name: checked(text)? })
             };
         };
         let known = Kind::parse(kind).ok_or_else(|| {
@@ -82,7 +82,16 @@ impl FromStr for Target {
         if name.is_empty() || name.contains('/') {
             return Err(format!("{text} names no object: write {kind}/NAME"));
         }
-        Ok(Self { kind: Some(known), name: name.into() })
+        Ok(Self { kind: Some(known), name: checked(name)? })
+    }
+}
+
+/// A name of an object or a namespace. It becomes a part of an address, where others than these characters,
+/// of which Kubernetes' names are made, mean something else.
+pub fn checked(name: &str) -> std::result::Result<String, String> {
+    match name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name} can be no name: those have letters, digits, - and . alone")),
     }
 }
 
@@ -92,7 +101,7 @@ pub fn node(text: &str) -> std::result::Result<String, String> {
     if name.is_empty() || name.contains('/') {
         return Err(format!("{text} names no node: write NAME or node/NAME"));
     }
-    Ok(name.to_owned())
+    checked(name)
 }
 
 impl Target {

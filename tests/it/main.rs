@@ -10,6 +10,7 @@ mod api;
 mod applets;
 mod bad_input;
 mod chaos;
+mod command_line;
 mod contract;
 mod docs;
 mod drain_and_cordon;

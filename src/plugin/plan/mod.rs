@@ -125,9 +125,10 @@ impl Plan {
 
 /// Runs the verb.
 pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
+    let asked = planned::asked(args, connection)?;
     let mut notes = Vec::new();
     let mut snapshot = read(connection, &mut notes).await?;
-    let subject = planned::subject(args, connection, &snapshot).await?;
+    let subject = planned::subject(asked, connection, &snapshot).await?;
     let mut op = subject.op;
     if let Some(upgrade) = subject.upgrade {
         snapshot.upgrades.insert(key_of(&upgrade.metadata), Arc::new(upgrade));

@@ -38,8 +38,14 @@ pub struct Planned {
     pub admission: Option<Admission>,
 }
 
-/// What the arguments mean.
-pub async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
+/// What is planned, as far as the arguments and a file tell.
+pub enum Asked {
+    There(Target),
+    New(Box<New>),
+}
+
+/// What the arguments mean. Nothing is asked of the cluster: who has misspelt a file's name is told at once.
+pub fn asked(args: &PlanArgs, connection: &Connection) -> Result<Asked> {
     let given = args.force.then_some("--force").or_else(|| args.rollout.given());
     if let Some(flag) = given.filter(|_| !matches!(args.subject, Some(Subject::Image(_)))) {
         return Err(Failure::new(format!(
@@ -50,7 +56,7 @@ pub async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapsh
         ));
     }
     let new = match (&args.subject, &args.file) {
-        (Some(Subject::There(target)), _) => return there(target, connection, snapshot).await,
+        (Some(Subject::There(target)), _) => return Ok(Asked::There(target.clone())),
         (Some(Subject::Image(image)), _) => {
             let force = args.force.then_some(true);
             let spec = NodeOpUpgradeSpec { image: image.clone(), force, ..NodeOpUpgradeSpec::default() };
@@ -58,6 +64,15 @@ pub async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapsh
         }
         (None, Some(file)) => New::read(file, &connection.namespace)?,
         (None, None) => return Err(Failure::new("name an operation, an image, or a file with -f")),
+    };
+    Ok(Asked::New(Box::new(new)))
+}
+
+/// The operation that is planned.
+pub async fn subject(asked: Asked, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
+    let new = match asked {
+        Asked::There(target) => return there(&target, connection, snapshot).await,
+        Asked::New(new) => *new,
     };
     let admission = new.admission(connection).await?;
     Ok(Planned { admission: Some(admission), ..not_created(new, snapshot.now) })

@@ -130,7 +130,11 @@ fn rest(operation: &Operation, nodes: &[(&String, &NodeStatus)], left_out: usize
         (count(Phase::Completed), "completed"),
     ];
     let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    format!("{left_out} more: {} (-o wide shows all)", parts.collect::<Vec<_>>().join(", "))
+    let place = format!("{} -n {}", operation.short(), operation.namespace);
+    format!(
+        "{left_out} more: {} (kubectl kairos status {place} -o wide shows all)",
+        parts.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// How wide the columns of an operation's nodes are.

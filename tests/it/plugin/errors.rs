@@ -1,10 +1,18 @@
 //! What goes wrong before a verb begins: kubeconfigs, clusters, rights, names.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use kairos_sim::{Cluster, Effect, Fault};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::stage::{Stage, run};
+use super::stage::{Stage, command, run};
+
+const LONG: Duration = Duration::from_secs(600);
 
 /// A client certificate of X.509 version 1, as `openssl x509 -req` made it for years, with its key.
 const VERSION_1: &str = include_str!("x509v1.yaml");
@@ -135,4 +143,103 @@ async fn a_server_that_is_slow_or_in_trouble_keeps_nobody_waiting() {
     assert!(trouble.err.starts_with(said), "{trouble:?}");
     let asked = stage.cluster.requests().iter().filter(|request| request.code == 503).count();
     assert_eq!(asked, 1, "it is told at once");
+}
+
+/// A pipeline tries errors again, and ends at a refusal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_in_trouble_has_refused_nothing() {
+    let stage = Stage::new().await;
+    let (upgrades, ops) = ("nodeopupgrades.operator.kairos.io", "nodeops.operator.kairos.io");
+    for (status, code) in [(500, 1), (503, 1), (429, 1), (401, 1), (403, 2), (409, 2), (422, 2)] {
+        for resource in [upgrades, ops] {
+            stage.cluster.faults().arm(Fault::on("create", resource, Effect::Refuse(status)).always());
+        }
+        let upgrade = stage.run(&["upgrade", "kairos:v2"]).await;
+        let command = stage.run(&["run", "--", "true"]).await;
+        assert_eq!((upgrade.code, command.code), (code, code), "{status}: {upgrade:?} {command:?}");
+        let plan = stage.run(&["plan", "kairos:v2"]).await;
+        assert_eq!(plan.out.contains("refused: "), code == 2, "{status}: {plan:?}");
+        stage.cluster.faults().clear();
+    }
+}
+
+/// What has been seen is watched on: a server that has just started refuses whoever is no administrator until
+/// it knows who may do what.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_watched_survives_a_refusal_that_passes() {
+    let stage = Stage::new().await;
+    let upgrades = "nodeopupgrades.operator.kairos.io";
+    let says = |phase: &str| json!({"phase": phase, "message": format!("it is {phase}")});
+    stage.upgrade("up1", json!({"image": "i"}), says("Running")).await;
+    stage.cluster.clear_requests();
+    let mut waits = command(&stage.cluster.kubeconfig(), None, &["wait", "up1"]);
+    let waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let by_us = |request: &kairos_sim::Request| request.user == "admin" && request.verb == "watch";
+    let eventually = async |what: &str, holds: &dyn Fn(&kairos_sim::Request) -> bool, times: usize| {
+        let begun = Instant::now();
+        while stage.cluster.requests().iter().filter(|request| holds(request)).count() < times {
+            assert!(begun.elapsed() < LONG, "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    eventually("it watches", &|request| by_us(request) && request.resource == upgrades, 1).await;
+    for verb in ["list", "watch"] {
+        stage.cluster.faults().arm(Fault::on(verb, upgrades, Effect::Refuse(403)).times(2).by("admin"));
+    }
+    stage.cluster.faults().close_watches();
+    eventually("it is refused", &|request| request.code == 403 && request.user == "admin", 2).await;
+    stage.cluster.faults().clear();
+    stage.upgrade_says("up1", says("Completed")).await;
+    let ended = waits.wait_with_output().await.unwrap();
+    assert_eq!(
+        String::from_utf8(ended.stdout).unwrap(),
+        "nou/up1 Completed: it is Completed\n",
+        "{:?}",
+        String::from_utf8(ended.stderr)
+    );
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+/// They become part of an address, where a slash or a space is something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_be_no_name_is_told_before_anybody_is_asked() {
+    let stage = Stage::new().await;
+    for words in
+        [&["status", "-n", "a/b"][..], &["status", "Up?x"], &["status", "nou/a b"], &["logs", "up1", "n1 n2"]]
+    {
+        let ran = stage.run(words).await;
+        assert!(ran.code == 1 && ran.err.contains("can be no name"), "{words:?}: {ran:?}");
+    }
+    // Whoever plans a file that cannot be read is told so, whatever the cluster says.
+    stage.cluster.faults().arm(Fault::on("list", "*", Effect::Refuse(503)).always());
+    let missing = stage.run(&["plan", "-f", "no-such-file.yaml"]).await;
+    assert!(missing.code == 1 && missing.err.contains("reading no-such-file.yaml"), "{missing:?}");
+}
+
+/// A page to log in at, of a proxy in front of the API server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_none_of_an_api_server_says_where_to_look() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let page = "<html>log in</html>";
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", page.len());
+                let _ = stream.write_all(format!("{head}{page}").as_bytes()).await;
+            });
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- name: a\n  context: {{cluster: c, user: u}}\nclusters:\n- name: c\n  cluster: {{server: 'http://{address}'}}\nusers:\n- name: u\n  user: {{}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let ran = run(&path, None, &["status"]).await;
+    assert!(ran.code == 1 && ran.err.contains("the API server's answer cannot be read"), "{ran:?}");
+    assert!(ran.err.contains("kubectl cluster-info"), "{ran:?}");
 }
