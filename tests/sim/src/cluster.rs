@@ -193,6 +193,11 @@ impl Cluster {
         self.shared.lock().store.history(0)
     }
 
+    /// The changes after a version, as far as they are remembered.
+    pub fn history_since(&self, version: u64) -> Vec<Arc<Change>> {
+        self.shared.lock().store.history(version)
+    }
+
     /// The present version of an object; the table is the plural name with the group, as in `jobs.batch`.
     pub fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Object> {
         self.shared.lock().store.get(&Key::new(table, namespace, name))
@@ -213,7 +218,7 @@ impl Cluster {
     ) -> anyhow::Result<Object> {
         let (mut head, mut seen, now): (_, u64, Vec<Object>) = {
             let mut state = self.shared.lock();
-            let head = state.store.follow(table);
+            let head = state.store.follow(table, None);
             (head, state.store.version(), state.store.list(table, None).cloned().collect())
         };
         let found = async {
@@ -241,7 +246,7 @@ impl Cluster {
         timeout: Duration,
         unwanted: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<()> {
-        let mut head = self.shared.lock().store.follow(table);
+        let mut head = self.shared.lock().store.follow(table, None);
         let gone = async {
             while self.list(table).iter().any(|o| unwanted(o)) {
                 head.changed().await?;

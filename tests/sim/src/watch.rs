@@ -77,6 +77,11 @@ impl<T> Sender<T> {
         Ref(self.0.read())
     }
 
+    /// Whether somebody follows it.
+    pub fn is_followed(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Follows the value from here on.
     pub fn subscribe(&self) -> Receiver<T> {
         let seen = self.0.read().1;

@@ -151,12 +151,11 @@ impl State {
 
     /// All rules that hold for a user in a namespace; of the whole cluster if it is empty.
     fn rules(&self, user: &User, namespace: &str) -> Vec<Value> {
-        let cluster = self.store.list("clusterrolebindings.rbac.authorization.k8s.io", None);
-        let local = self.store.list("rolebindings.rbac.authorization.k8s.io", Some(namespace));
-        let bindings = cluster.chain(local.filter(|_| !namespace.is_empty()));
+        let holds = |binding: &Key| binding.namespace.is_empty() || binding.namespace == namespace;
+        let bindings = self.store.bindings_of(user).into_iter().filter(holds);
         bindings
-            .filter(|binding| list(binding, "/subjects").iter().any(|s| is_subject(user, s)))
-            .flat_map(|binding| self.rules_of(binding))
+            .filter_map(|binding| self.store.get(&binding))
+            .flat_map(|binding| self.rules_of(&binding))
             .collect()
     }
 
@@ -260,17 +259,6 @@ impl State {
         let allowed = self.authorize(&user, &at("verb"), &resource, &resource.name).is_ok();
         crate::json::set(&mut answer, "/status", json!({"allowed": allowed}));
         Some(answer)
-    }
-}
-
-fn is_subject(user: &User, subject: &Value) -> bool {
-    let name = text(subject, "/name");
-    match text(subject, "/kind") {
-        "ServiceAccount" => {
-            user.name == format!("system:serviceaccount:{}:{name}", text(subject, "/namespace"))
-        }
-        "Group" => name == "system:authenticated" || user.groups.iter().any(|g| g == name),
-        _ => user.name == name,
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     meter::metered,
     server::{Shared, State},
-    store::{Change, Key},
+    store::{Change, ChangeKind, Key},
 };
 
 /// Where controllers ask to look at an object again.
@@ -119,6 +119,7 @@ fn react(state: &mut State, change: &Arc<Change>, timers: &Timers, queue: &mut B
             queue.extend(workload::owner(change));
             queue.extend(pdb::budgets(state, change));
         }
+        "nodes" if change.kind == ChangeKind::Modified => {}
         "nodes" => queue.extend(workload::daemon_sets(state)),
         _ => drop(queue.insert(change.key.clone())),
     }

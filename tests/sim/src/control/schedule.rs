@@ -1,6 +1,6 @@
 //! The scheduler, and the sweeping of pods whose node is gone.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -44,14 +44,7 @@ fn frees(change: &Change) -> bool {
 }
 
 fn place_waiting(state: &mut State) {
-    let waits = |pod: &&Object| text(pod, "/spec/nodeName").is_empty();
-    let keys: Vec<Key> = state
-        .store
-        .list("pods", None)
-        .filter(waits)
-        .map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name")))
-        .collect();
-    for key in keys {
+    for key in state.store.on_node("").cloned().collect::<Vec<_>>() {
         place(state, &key);
     }
 }
@@ -63,17 +56,13 @@ fn place(state: &mut State, key: &Key) {
     if !waits || text(&pod, "/spec/schedulerName") != "default-scheduler" {
         return;
     }
-    let mut load: HashMap<&str, usize> = HashMap::new();
-    let mut taken: HashMap<&str, usize> = HashMap::new();
-    for pod in state.store.list("pods", None) {
-        *load.entry(text(pod, "/spec/nodeName")).or_default() += 1;
-        if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
-            *taken.entry(text(pod, "/spec/nodeName")).or_default() += 1;
-        }
-    }
     let roomy = |node: &&Object| {
         let room: Option<usize> = text(node, "/status/allocatable/pods").parse().ok();
-        room.is_none_or(|room| taken.get(text(node, "/metadata/name")).copied().unwrap_or_default() < room)
+        let taken = || {
+            let pods = state.store.pods_on(text(node, "/metadata/name"));
+            pods.filter(|pod| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")).count()
+        };
+        room.is_none_or(|room| taken() < room)
     };
     let fitting = state
         .store
@@ -81,7 +70,8 @@ fn place(state: &mut State, key: &Key) {
         .filter(|node| fits(&pod, node))
         .filter(roomy)
         .map(|n| text(n, "/metadata/name"));
-    let best = fitting.map(|name| (load.get(name).copied().unwrap_or_default(), name.to_owned())).min();
+    let load = |node: &str| state.store.on_node(node).count();
+    let best = fitting.map(|name| (load(name), name.to_owned())).min();
     match best {
         Some((_, node)) => state.assign(key, &node),
         None => {
@@ -124,14 +114,7 @@ pub fn sweep(state: &mut State, node: &Key) {
         return;
     }
     let Some(kind) = state.registry.of_table("pods") else { return };
-    let lost = |pod: &&Object| text(pod, "/spec/nodeName") == node.name;
-    let keys: Vec<Key> = state
-        .store
-        .list("pods", None)
-        .filter(lost)
-        .map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name")))
-        .collect();
-    for key in keys {
+    for key in state.store.on_node(&node.name).cloned().collect::<Vec<_>>() {
         state.modify(&key, |pod| {
             if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
                 set(pod, "/status/phase", "Failed");

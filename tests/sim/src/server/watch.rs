@@ -17,7 +17,7 @@ use crate::{
     json::{set, text},
     kinds::Kind,
     show::Form,
-    store::{Change, ChangeKind, Object, selector::Selector},
+    store::{Change, ChangeKind, Object, Topic, selector::Selector},
     watch,
 };
 
@@ -33,6 +33,7 @@ pub struct Watch {
     shared: Shared,
     kind: Arc<Kind>,
     selector: Selector,
+    topic: Option<Topic>,
     form: Form,
     cursor: u64,
     /// The cursor as clients know it.
@@ -64,15 +65,17 @@ impl Watch {
         let asked = query.number("resourceVersion")?.unwrap_or_default();
         let initial = query.flag("sendInitialEvents");
         let from_now = asked == 0 || initial;
+        let topic = selector.topic();
         let mut watch = Self {
             shared: shared.clone(),
             kind: kind.clone(),
-            selector,
             form,
             cursor: if from_now { present } else { state.store.version_of(asked) },
             revision: if from_now { revision } else { asked },
             queue: VecDeque::new(),
-            head: state.store.follow(kind.table()),
+            head: state.store.follow(kind.table(), topic.as_ref()),
+            selector,
+            topic,
             cuts: shared.faults.cuts(cuttable),
             cuttable,
             bookmarks: query.flag("allowWatchBookmarks"),
@@ -149,7 +152,7 @@ impl Watch {
     fn fill(&mut self) -> bool {
         let changes = {
             let state = self.shared.lock();
-            let changes = state.store.since(self.kind.table(), self.cursor);
+            let changes = state.store.since(self.kind.table(), self.topic.as_ref(), self.cursor);
             if changes.is_some() && state.store.version() > self.cursor {
                 (self.cursor, self.revision) = (state.store.version(), state.store.revision());
             }

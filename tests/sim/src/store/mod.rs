@@ -4,15 +4,19 @@
 //! read from, and what tests check their invariants on. It counts on when the store goes back
 //! ([`Store::restore`]), and the resourceVersion does not: from then on the two differ.
 
+mod found;
+mod log;
 mod restore;
 pub mod selector;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
 };
 
-use crate::{json, watch};
+pub use self::log::Topic;
+use self::{found::Found, log::Logs};
+use crate::{auth::User, json, watch};
 use hyper::body::Bytes;
 use serde_json::Value;
 
@@ -73,17 +77,10 @@ impl Change {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     objects: BTreeMap<(String, String), Object>,
-    log: VecDeque<Arc<Change>>,
-    head: watch::Sender<u64>,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self { objects: BTreeMap::new(), log: VecDeque::new(), head: watch::channel(0).0 }
-    }
+    logs: Logs,
 }
 
 /// All tables.
@@ -93,10 +90,12 @@ pub struct Store {
     /// By how much the resourceVersion is behind the count of changes.
     back: u64,
     compacted: u64,
+    /// Of that what somebody has asked for: then no watch goes on, also of what nothing was forgotten of.
+    cut: u64,
     tables: BTreeMap<Arc<str>, Table>,
     log: VecDeque<Arc<Change>>,
     limit: usize,
-    owned: HashMap<String, BTreeSet<Key>>,
+    found: Found,
     head: watch::Sender<u64>,
     started: tokio::time::Instant,
 }
@@ -108,10 +107,11 @@ impl Store {
             version: 0,
             back: 0,
             compacted: 0,
+            cut: 0,
             tables: BTreeMap::new(),
             log: VecDeque::new(),
             limit,
-            owned: HashMap::new(),
+            found: Found::default(),
             head: watch::channel(0).0,
             started: tokio::time::Instant::now(),
         }
@@ -161,7 +161,7 @@ impl Store {
     pub fn list_at(&self, table: &str, namespace: Option<&str>, version: u64) -> Vec<Object> {
         let Some(table) = self.tables.get(table) else { return Vec::new() };
         let mut objects = table.objects.clone();
-        for change in table.log.iter().rev().take_while(|change| change.version > version) {
+        for change in table.logs.latest_first().take_while(|change| change.version > version) {
             let key = (change.key.namespace.clone(), change.key.name.clone());
             match &change.before {
                 Some(before) => objects.insert(key, before.clone()),
@@ -174,7 +174,22 @@ impl Store {
 
     /// Keys of the objects that name `uid` as an owner.
     pub fn owned_by(&self, uid: &str) -> Vec<Key> {
-        self.owned.get(uid).into_iter().flatten().cloned().collect()
+        self.found.owned_by(uid).cloned().collect()
+    }
+
+    /// Keys of the pods that are bound to a node; of those that wait for one, if it has no name.
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Key> {
+        self.found.on_node(node)
+    }
+
+    /// The pods that are bound to a node.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = Object> {
+        self.found.on_node(node).filter_map(|key| self.get(key))
+    }
+
+    /// Keys of the bindings that give a user a role, in all namespaces.
+    pub fn bindings_of(&self, user: &User) -> Vec<Key> {
+        self.found.bindings_of(user).into_iter().cloned().collect()
     }
 
     /// Stores a version of an object and returns it with its resourceVersion.
@@ -184,7 +199,7 @@ impl Store {
         let object = Arc::new(object);
         let table = self.tables.entry(key.table.clone()).or_default();
         let before = table.objects.insert((key.namespace.clone(), key.name.clone()), object.clone());
-        self.index(key, before.as_deref(), Some(&object));
+        self.found.note(key, before.as_deref(), Some(&object));
         let kind = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
         self.record(key, kind, object.clone(), before);
         object
@@ -198,19 +213,18 @@ impl Store {
         let mut last = (*before).clone();
         json::set(&mut last, "/metadata/resourceVersion", self.revision().to_string());
         let last = Arc::new(last);
-        self.index(key, Some(&before), None);
+        self.found.note(key, Some(&before), None);
         self.record(key, ChangeKind::Deleted, last.clone(), Some(before));
         Some(last)
     }
 
-    /// Changes of one table after a version; `None` if some of them are forgotten.
-    pub fn since(&self, table: &str, version: u64) -> Option<Vec<Arc<Change>>> {
-        if version < self.compacted {
+    /// Changes of one table after a version, of all or of those that a topic is about; `None` if some of them
+    /// are forgotten.
+    pub fn since(&self, table: &str, topic: Option<&Topic>, version: u64) -> Option<Vec<Arc<Change>>> {
+        if version < self.cut {
             return None;
         }
-        let Some(table) = self.tables.get(table) else { return Some(Vec::new()) };
-        let from = table.log.partition_point(|change| change.version <= version);
-        Some(table.log.range(from..).cloned().collect())
+        self.tables.get(table).map_or_else(|| Some(Vec::new()), |table| table.logs.since(topic, version))
     }
 
     /// Changes of all tables after a version, as far as they are remembered.
@@ -219,9 +233,9 @@ impl Store {
         self.log.range(from..).cloned().collect()
     }
 
-    /// Tells when a table changes.
-    pub fn follow(&mut self, table: &str) -> watch::Receiver<u64> {
-        self.tables.entry(table.into()).or_default().head.subscribe()
+    /// Tells when a table changes, or that of it which a topic is about.
+    pub fn follow(&mut self, table: &str, topic: Option<&Topic>) -> watch::Receiver<u64> {
+        self.tables.entry(table.into()).or_default().logs.follow(topic)
     }
 
     /// Tells when any table changes.
@@ -231,7 +245,7 @@ impl Store {
 
     /// Forgets all changes so far, for watches: to resume one from before now gets 410.
     pub fn compact(&mut self) {
-        self.compacted = self.version;
+        (self.compacted, self.cut) = (self.version, self.version);
     }
 
     fn record(&mut self, key: &Key, kind: ChangeKind, object: Object, before: Option<Object>) {
@@ -248,8 +262,7 @@ impl Store {
         self.log.push_back(change.clone());
         self.trim();
         if let Some(table) = self.tables.get_mut(&key.table) {
-            table.log.push_back(change);
-            table.head.send_replace(self.version);
+            table.logs.push(&change);
         }
         self.head.send_replace(self.version);
     }
@@ -259,24 +272,8 @@ impl Store {
             let Some(oldest) = self.log.pop_front() else { return };
             self.compacted = self.compacted.max(oldest.version);
             if let Some(table) = self.tables.get_mut(&oldest.key.table) {
-                table.log.pop_front();
+                table.logs.forget(&oldest);
             }
-        }
-    }
-
-    fn index(&mut self, key: &Key, before: Option<&Value>, after: Option<&Value>) {
-        let owners = |object: Option<&Value>| -> BTreeSet<String> {
-            let references = object.map_or(&[][..], |o| json::list(o, "/metadata/ownerReferences"));
-            references.iter().map(|r| json::text(r, "/uid").to_owned()).collect()
-        };
-        let (before, after) = (owners(before), owners(after));
-        for uid in before.difference(&after) {
-            if let Some(keys) = self.owned.get_mut(uid) {
-                keys.remove(key);
-            }
-        }
-        for uid in after.difference(&before) {
-            self.owned.entry(uid.clone()).or_default().insert(key.clone());
         }
     }
 }

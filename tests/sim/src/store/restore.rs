@@ -20,7 +20,7 @@ impl Store {
             self.swap(&key, object);
         }
         self.back = self.version - revision;
-        self.compacted = self.version;
+        self.compact();
     }
 
     /// All objects as they were after a change.
@@ -46,7 +46,7 @@ impl Store {
             None => table.objects.remove(&place),
         };
         self.version += 1;
-        self.index(key, before.as_deref(), object.as_deref());
+        self.found.note(key, before.as_deref(), object.as_deref());
         let kind = match (&before, &object) {
             (Some(_), Some(_)) => ChangeKind::Modified,
             (_, None) => ChangeKind::Deleted,
@@ -79,6 +79,7 @@ mod tests {
         assert_eq!((&a["value"], text(&a, "/metadata/resourceVersion")), (&json!(1), "1"));
         let again = store.put(&key("a"), thing(4));
         assert_eq!(text(&again, "/metadata/resourceVersion"), "2", "for the second time");
-        assert!(store.since("things", store.version_of(1)).is_some() && store.since("things", 1).is_none());
+        let since = |version| store.since("things", None, version);
+        assert!(since(store.version_of(1)).is_some() && since(1).is_none());
     }
 }

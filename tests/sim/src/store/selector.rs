@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::Topic;
 use crate::{
     json,
     server::error::{ApiError, ApiResult},
@@ -95,6 +96,19 @@ impl Selector {
         self.fields.iter().find_map(|(field, test)| match test {
             Test::In(values) if field.name == "metadata.name" => values.first().map(String::as_str),
             Test::In(_) | Test::NotIn(_) | Test::Exists | Test::Absent => None,
+        })
+    }
+
+    /// What of a table it is about, if that can be told of a change without a look at all that is selected.
+    pub fn topic(&self) -> Option<Topic> {
+        let mut equal = self.fields.iter().filter_map(|(field, test)| match test {
+            Test::In(values) => Some((field.name.as_str(), values.first()?)),
+            Test::NotIn(_) | Test::Exists | Test::Absent => None,
+        });
+        equal.find_map(|(field, value)| match field {
+            "metadata.name" => Some(Topic::Name(value.clone())),
+            "spec.nodeName" => Some(Topic::Node(value.clone())),
+            _ => None,
         })
     }
 
