@@ -34,6 +34,7 @@ mod reads;
 mod remembered_answers;
 mod rivals;
 mod sight;
+mod timed;
 mod trusted_ca;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -108,7 +109,7 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
         http::serve("probes", address, controller.health.clone()).await?;
     }
     if let Some((address, metrics)) = measured {
-        controller.planner.measure(&metrics);
+        controller.measure(&metrics);
         http::serve("metrics", address, metrics).await?;
     }
     let mut running = controller.start();
@@ -224,6 +225,11 @@ impl Controller {
         let actor = Actor::new(client.clone(), config, leadership, reporter);
         let planner = Planner::new(actor, observer.clone(), planner_config, clock, leading, health.clone());
         Self { client, namespace, observer, health, election, planner }
+    }
+
+    /// Measures what is done from now on.
+    pub fn measure(&mut self, metrics: &Arc<Metrics>) {
+        self.planner.measure(metrics);
     }
 
     /// Starts the watches, the campaign and the planner.

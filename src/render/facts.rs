@@ -37,7 +37,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, config: &Render
     let reader = Container {
         name: container::FACTS.into(),
         image: Some(config.operator_image.clone()),
-        image_pull_policy: Some(site.operator_pull_policy.clone()),
+        image_pull_policy: Some(config.operator_pull_policy.clone()),
         command: parts::applet(applet::NODE_LABELER),
         args: Some(contract::facts_args()),
         // Root without a capability: on some hosts these files are not for everybody.

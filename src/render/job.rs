@@ -219,7 +219,7 @@ fn sentinel(op: &NodeOp, job: &str, succeeded_in: Option<&str>, config: &RenderC
     Container {
         name: container::SENTINEL.into(),
         image: Some(config.operator_image.clone()),
-        image_pull_policy: Some(site.operator_pull_policy.clone()),
+        image_pull_policy: Some(config.operator_pull_policy.clone()),
         command: parts::applet(contract::applet::SENTINEL),
         args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some(), succeeded_in)),
         env: Some(vec![parts::job_uid()]),

@@ -37,7 +37,7 @@ pub fn holder(beside_init: bool, config: &RenderConfig) -> Container {
     Container {
         name: container::NODE_LOCK.into(),
         image: Some(config.operator_image.clone()),
-        image_pull_policy: Some(site.operator_pull_policy.clone()),
+        image_pull_policy: Some(config.operator_pull_policy.clone()),
         command: parts::applet(contract::applet::NODE_LOCK),
         args: Some(contract::node_lock_args(holds)),
         env: Some(vec![parts::env_from(contract::env::POD_UID, "metadata.uid")]),

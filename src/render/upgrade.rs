@@ -51,7 +51,7 @@ pub fn install(config: &RenderConfig) -> Container {
     Container {
         name: container::INSTALL.into(),
         image: Some(config.operator_image.clone()),
-        image_pull_policy: Some(site.operator_pull_policy.clone()),
+        image_pull_policy: Some(config.operator_pull_policy.clone()),
         command: parts::applet(applet::INSTALL),
         args: Some(contract::install_args()),
         security_context: Some(parts::plain_root()),

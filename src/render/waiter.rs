@@ -61,7 +61,7 @@ fn reboot(op: &NodeOp, of: For<'_>, config: &RenderConfig) -> Container {
     Container {
         name: container::REBOOT.into(),
         image: Some(config.operator_image.clone()),
-        image_pull_policy: Some(site.operator_pull_policy.clone()),
+        image_pull_policy: Some(config.operator_pull_policy.clone()),
         command: parts::applet(contract::applet::REBOOT_WAITER),
         args: parts::arguments(contract::reboot_waiter_args(
             of.job,

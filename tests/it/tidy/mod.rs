@@ -114,6 +114,7 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("node/upgrade/cloud_config", &["serde_saphyr"]),
     ("node/upgrade/witness", &["k8s_openapi"]),
     ("controllers/clock", &["nix"]), // It goes on while the machine is suspended.
+    ("controllers/timed", &["nix"]), // And that of a thread only while it computes.
     // Signals without unsafe code.
     ("node/signals", &["tokio"]),
 ];

@@ -3,44 +3,46 @@
 //! One task, one plan at a time, for all NodeOps. Nothing in it waits for long: a drain or a reboot is many
 //! short passes. Evictions, which the server may hold for ten seconds, run beside it, and so do Events.
 
+mod results;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-use futures::{StreamExt, future::join, stream};
+use futures::future::join;
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     clock::Clock,
-    evictions::{Evictions, Wanted},
+    evictions::Evictions,
     failures::{Failures, Said},
     health::Health,
-    hot_loop::{self, HotLoopLimiter},
+    hot_loop::HotLoopLimiter,
     lease::Leading,
     metrics::Metrics,
     plan_pace::PlanPace,
     question_pace::QuestionPace,
     questions,
     remembered_answers::RememberedAnswers,
+    timed::timed,
 };
 use crate::{
-    act::{self, Actor, is_conflict},
-    observe::{LiveObject, Observer},
+    act::{self, Actor},
+    observe::Observer,
     plan::{
         self,
         model::{
-            action::Action,
             effects::Plan,
             id::OpRef,
-            identity::{Id, Identified},
+            identity::Identified,
             question::{Answer, Question},
             snapshot::{PlannerConfig, Snapshot},
         },
@@ -49,12 +51,8 @@ use crate::{
 
 /// Rounds of questions in one pass; what is still open then is asked by the next pass.
 const ROUNDS: usize = 4;
-/// Actions under way at once.
-const AT_ONCE: usize = 16;
 /// Even if nothing happens, so that a lost watch event costs minutes at most.
 const IDLE_PLAN_INTERVAL: Duration = Duration::from_secs(300);
-/// The longest pause after an action failed.
-const MAX_ACTION_PAUSE: Duration = Duration::from_secs(120);
 /// The longest pause after a question had no answer. An answer is cheap, and nodes wait for it.
 const MAX_QUESTION_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause before a NodeOp that is in doubt is read again: nothing is planned meanwhile.
@@ -71,7 +69,7 @@ type EventResult = (ObjectReference, bool);
 pub struct Planner {
     actor: Actor,
     observer: Observer,
-    config: PlannerConfig,
+    settings: PlannerConfig,
     clock: Clock,
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
@@ -94,7 +92,7 @@ impl Planner {
     pub fn new(
         actor: Actor,
         observer: Observer,
-        config: PlannerConfig,
+        settings: PlannerConfig,
         clock: Clock,
         leading: watch::Receiver<Leading>,
         health: Arc<Health>,
@@ -103,7 +101,7 @@ impl Planner {
         Self {
             actor,
             observer,
-            config,
+            settings,
             failures: Failures::new(clock),
             told: mpsc::unbounded_channel(),
             clock,
@@ -147,7 +145,9 @@ impl Planner {
             self.metrics.iter().for_each(|metrics| metrics.leads(since.is_some()));
             wait = match since {
                 Some(since) if self.observer.ready() => {
-                    self.pass(since).await.max(self.plan_pace.pause(Instant::now()))
+                    let (next, computed) = timed(self.pass(since)).await;
+                    debug!(computed_us = computed.as_micros(), "a pass has ended");
+                    next.max(self.plan_pace.pause(Instant::now()))
                 }
                 Some(_) | None => IDLE_PLAN_INTERVAL,
             };
@@ -228,12 +228,12 @@ impl Planner {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
-            let snapshot = self.snapshot(since, answers.clone())?;
+            let snapshot = self.snapshot(since, answers)?;
             let begun = std::time::Instant::now();
             let plan = plan::plan(&snapshot);
             self.metrics.iter().for_each(|metrics| metrics.computed(begun.elapsed()));
-            let asked: BTreeSet<Question> =
-                plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
+            let asked = plan.questions.iter().filter(|question| snapshot.answer(question).is_none());
+            let asked: BTreeSet<Question> = asked.cloned().collect();
             round += 1;
             if asked.is_empty() || round > ROUNDS {
                 return Some((plan, snapshot));
@@ -242,13 +242,14 @@ impl Planner {
             if found.is_empty() {
                 return Some((plan, snapshot));
             }
+            answers = snapshot.answers;
             answers.extend(found);
         }
     }
 
     fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Option<Snapshot> {
         let (now, known) = (self.clock.now(), self.evictions.known());
-        let mut snapshot = self.observer.snapshot(&self.config, now, since, known, answers)?;
+        let mut snapshot = self.observer.snapshot(&self.settings, now, since, known, answers)?;
         snapshot.failures = self.failures.lasting();
         snapshot.paused = self.failures.all_paused(Instant::now());
         Some(snapshot)
@@ -306,93 +307,6 @@ impl Planner {
             longest,
             Instant::now(),
         )
-    }
-
-    /// Carries the actions out, side by side, but for those that failed and were left alone when they were
-    /// planned: nothing was asked for them then.
-    async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
-        let (mut evictions, mut under_way) = (Vec::new(), Vec::new());
-        for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
-            match action {
-                Action::Evict { node, pod, grace_period_seconds } => {
-                    evictions.push(Wanted { node, pod, grace_period_seconds })
-                }
-                other => under_way.push(other),
-            }
-        }
-        self.evictions.start(&self.actor, evictions);
-        let (actor, observer) = (&self.actor, &self.observer);
-        let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
-            .map(|action| async move {
-                debug!("{action}");
-                // At once: a watch is about to tell of it as well.
-                let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
-                let result = actor.carry_out(&action).await.map(seen);
-                if result.is_ok() {
-                    actor.tell(&action);
-                }
-                if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
-                    info!("{action}");
-                }
-                (action, result)
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        for (action, result) in results {
-            self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
-            self.take_result(&action, result);
-        }
-    }
-
-    /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
-    /// pause.
-    fn take_result(&mut self, action: &Action, result: anyhow::Result<()>) {
-        let about = action.about().map(|about| act::reference_to(&about));
-        match result {
-            Ok(()) => {
-                if let (Some(metrics), Action::PatchStatus { op, status, notices: _ }) =
-                    (&self.metrics, action)
-                {
-                    metrics.recorded(op, status);
-                }
-                if self.hot_loops.too_often(action, Instant::now()) {
-                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_ACTION_PAUSE);
-                    warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
-                } else {
-                    self.failures.succeeded(&action.id());
-                }
-            }
-            Err(error) => {
-                let message = act::error_message(&error);
-                let (times, pause) = self.failed(action, message.clone(), about, MAX_ACTION_PAUSE);
-                if is_conflict(&error) && times < 3 {
-                    debug!(error = message, "{action}: planned from an old view");
-                } else {
-                    warn!(error = message, retry_in = ?pause, "{action} failed");
-                }
-            }
-        }
-    }
-
-    /// Says in an Event what keeps failing, once for each object that waits for it; again if it was lost.
-    fn report_failures(&mut self) {
-        let now = Instant::now();
-        while let Ok((about, written)) = self.told.1.try_recv() {
-            self.failures.wrote(&about, written, now);
-        }
-        for (about, what, message) in self.failures.unsaid(now) {
-            self.failures.queued(&about);
-            let (of, told, observer) = (about.clone(), self.told.0.clone(), self.observer.clone());
-            let told = move |written| {
-                // An error means that the planner has ended.
-                let _ = told.send((of, written));
-                if !written {
-                    observer.nudge();
-                }
-            };
-            self.actor.report_failure(about, &what, &message, Box::new(told));
-        }
     }
 }
 

@@ -1,0 +1,112 @@
+//! What becomes of a plan's actions: they are carried out, and what failed is planned again after a pause.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::{StreamExt, stream};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::Planner;
+use crate::{
+    act::{self, is_conflict},
+    controllers::{evictions::Wanted, hot_loop},
+    observe::LiveObject,
+    plan::model::{
+        action::Action,
+        identity::{Id, Identified},
+    },
+};
+
+/// Actions under way at once.
+const AT_ONCE: usize = 16;
+/// The longest pause after an action failed.
+const MAX_ACTION_PAUSE: Duration = Duration::from_secs(120);
+
+impl Planner {
+    /// Carries the actions out, side by side, but for those that failed and were left alone when they were
+    /// planned: nothing was asked for them then.
+    pub(super) async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
+        let (mut evictions, mut under_way) = (Vec::new(), Vec::new());
+        for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
+            match action {
+                Action::Evict { node, pod, grace_period_seconds } => {
+                    evictions.push(Wanted { node, pod, grace_period_seconds })
+                }
+                other => under_way.push(other),
+            }
+        }
+        self.evictions.start(&self.actor, evictions);
+        let (actor, observer) = (&self.actor, &self.observer);
+        let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
+            .map(|action| async move {
+                debug!("{action}");
+                // At once: a watch is about to tell of it as well.
+                let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
+                let result = actor.carry_out(&action).await.map(seen);
+                if result.is_ok() {
+                    actor.tell(&action);
+                }
+                if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
+                    info!("{action}");
+                }
+                (action, result)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for (action, result) in results {
+            self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
+            self.take_result(&action, result);
+        }
+    }
+
+    /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
+    /// pause.
+    fn take_result(&mut self, action: &Action, result: anyhow::Result<()>) {
+        let about = action.about().map(|about| act::reference_to(&about));
+        match result {
+            Ok(()) => {
+                if let (Some(metrics), Action::PatchStatus { op, status, notices: _ }) =
+                    (&self.metrics, action)
+                {
+                    metrics.recorded(op, status);
+                }
+                if self.hot_loops.too_often(action, Instant::now()) {
+                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_ACTION_PAUSE);
+                    warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
+                } else {
+                    self.failures.succeeded(&action.id());
+                }
+            }
+            Err(error) => {
+                let message = act::error_message(&error);
+                let (times, pause) = self.failed(action, message.clone(), about, MAX_ACTION_PAUSE);
+                if is_conflict(&error) && times < 3 {
+                    debug!(error = message, "{action}: planned from an old view");
+                } else {
+                    warn!(error = message, retry_in = ?pause, "{action} failed");
+                }
+            }
+        }
+    }
+
+    /// Says in an Event what keeps failing, once for each object that waits for it; again if it was lost.
+    pub(super) fn report_failures(&mut self) {
+        let now = Instant::now();
+        while let Ok((about, written)) = self.told.1.try_recv() {
+            self.failures.wrote(&about, written, now);
+        }
+        for (about, what, message) in self.failures.unsaid(now) {
+            self.failures.queued(&about);
+            let (of, told, observer) = (about.clone(), self.told.0.clone(), self.observer.clone());
+            let told = move |written| {
+                // An error means that the planner has ended.
+                let _ = told.send((of, written));
+                if !written {
+                    observer.nudge();
+                }
+            };
+            self.actor.report_failure(about, &what, &message, Box::new(told));
+        }
+    }
+}
