@@ -3,14 +3,14 @@
 use tokio::time::Instant;
 
 use super::{
-    Caches,
+    Caches, Observer,
     cache::{Version, WentBack},
     trim, view,
     watches::unselected::selects_work,
 };
 use crate::{
     api::{job::Job, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
-    plan::model::{id::Key, snapshot::Role},
+    plan::model::{action::Action, id::Key, snapshot::Role},
 };
 
 /// An object that a live request returned, to be seen by the next plan.
@@ -27,6 +27,48 @@ pub enum LiveObject {
     NoPod(Key, String),
     /// What was done is not all of it: the next plan goes on.
     Unfinished,
+}
+
+impl Observer {
+    /// Makes an action write at the newest version of what it was planned from, if that says the same still.
+    /// What has changed since keeps the version that was seen, and the API server refuses the write.
+    pub fn bring_up_to_date(&self, action: &mut Action) {
+        let caches = self.lock();
+        let (seen, newest) = match action {
+            Action::PatchNode { name, resource_version: seen, .. }
+            | Action::PatchNodeConditions { name, resource_version: seen, .. } => {
+                let key = (String::new(), name.clone());
+                let newest = caches.nodes.version_of(&key, |node| node.resource_version == *seen);
+                (seen, newest)
+            }
+            Action::ResumeJob { job, resource_version: seen } => {
+                let key = (job.namespace.clone(), job.name.clone());
+                let work = caches.work.get(&key.0);
+                let newest =
+                    work.and_then(|work| work.jobs.version_of(&key, |job| job.resource_version == *seen));
+                (seen, newest)
+            }
+            Action::PatchStatus { .. }
+            | Action::SetFinalizers { .. }
+            | Action::Finalize { .. }
+            | Action::DeleteOp { .. }
+            | Action::CreateChild { .. }
+            | Action::PropagateSpec { .. }
+            | Action::PatchUpgradeStatus { .. }
+            | Action::CreateFactsPod { .. }
+            | Action::CreatePreflightPod { .. }
+            | Action::CreateWaiter { .. }
+            | Action::CreateJob { .. }
+            | Action::ExtendJob { .. }
+            | Action::SettleJob { .. }
+            | Action::DeleteJob { .. }
+            | Action::DeletePod { .. }
+            | Action::Evict { .. } => return,
+        };
+        if let Some(newest) = newest {
+            *seen = newest.to_string();
+        }
+    }
 }
 
 impl Caches {
@@ -66,7 +108,10 @@ impl Caches {
             LiveObject::Upgrade(upgrade) => {
                 self.upgrades.wrote(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
             }
-            LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
+            LiveObject::Node(node) => {
+                let version = view::version(&node.metadata);
+                self.nodes.apply(version, view::node(*node))
+            }
             // What no watch tells of would stay for ever.
             LiveObject::Job(job) => {
                 let (version, view) = (view::version(&job.metadata), view::job(&job));

@@ -97,6 +97,8 @@ impl Observed for NodePod {
 }
 
 impl Observed for NodeOp {
+    const IS_WRITTEN_AS_SHOWN: bool = true;
+
     fn says_the_same(&self, other: &Self) -> bool {
         same(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
     }
@@ -107,6 +109,8 @@ impl Observed for NodeOp {
 }
 
 impl Observed for NodeOpUpgrade {
+    const IS_WRITTEN_AS_SHOWN: bool = true;
+
     fn says_the_same(&self, other: &Self) -> bool {
         same(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::names;
+use crate::{api::names, plan::model::action::Action};
 
 /// An observer whose watch of namespace `ns` has begun.
 fn observer() -> Observer {
@@ -77,7 +77,7 @@ fn a_cluster_that_is_not_listed_completely_is_not_shown() {
             &PlannerConfig::default(),
             Timestamp::UNIX_EPOCH,
             Timestamp::UNIX_EPOCH,
-            BTreeMap::new(),
+            <_>::default(),
             BTreeMap::new(),
         )
     };
@@ -146,4 +146,47 @@ fn of_operations_that_are_over_jobs_and_pods_that_have_ended_are_not_kept() {
         assert_eq!(kept("Completed", order), (vec!["goes-on".into()], vec!["goes-on-x".into()]), "{order:?}");
         assert_eq!(kept("Running", order).0.len(), 2, "{order:?}: it still goes on");
     }
+}
+
+/// A kubelet writes its node's status every few seconds, and a plan takes as long as what it asks.
+#[test]
+fn heartbeats_leave_what_is_shown_as_it_is_and_a_patch_is_made_at_the_newest_of_them() {
+    let observer = Observer::default();
+    {
+        let mut caches = observer.lock();
+        caches.nodes.list_ends();
+        caches.ops.list_ends();
+        caches.upgrades.list_ends();
+        caches.facts_pods.list_ends();
+    }
+    let sees = |version: u64, boot: &str| {
+        let meta =
+            json!({"name": "n1", "uid": "u", "resourceVersion": version.to_string(), "labels": {"a": "b"}});
+        let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-28T02:00:07Z"});
+        let status = json!({"conditions": [ready], "nodeInfo": {"bootID": boot}});
+        let node = serde_json::from_value(json!({"metadata": meta, "status": status})).unwrap();
+        observer.saw(LiveObject::Node(Box::new(node)));
+    };
+    let shown = || {
+        let now = Timestamp::UNIX_EPOCH;
+        let shown = observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap();
+        shown.nodes["n1"].clone()
+    };
+    sees(7, "b1");
+    let planned_from = shown();
+    (8..108).for_each(|version| sees(version, "b1"));
+    assert!(Arc::ptr_eq(&planned_from, &shown()));
+    let written_at = || {
+        let mut action = Action::patch_node(&planned_from, <_>::default());
+        observer.bring_up_to_date(&mut action);
+        match action {
+            Action::PatchNode { resource_version, .. } => resource_version,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(written_at(), "107");
+    sees(108, "b2");
+    assert_eq!(written_at(), "7", "it was planned from what is not so any more");
+    sees(109, "b1");
+    assert_eq!(written_at(), "7", "nor for having been so once");
 }

@@ -39,7 +39,7 @@ pub async fn run(args: &ExplainArgs, connection: &Connection, screen: &Screen) -
     let node = node.doing(|| format!("reading node {name}"))?.ok_or_else(|| {
         Failure::new(format!("there is no node {name}")).hint("Which there are: kubectl kairos nodes")
     })?;
-    let node = view::node(&node);
+    let node = view::node(node);
     let (operations, all) = operations(connection).await?;
     let now = Timestamp::now();
     screen.line(&format!("node {name}: {}", state(&node)))?;

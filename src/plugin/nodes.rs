@@ -31,7 +31,8 @@ pub struct NodesArgs {
 pub async fn run(args: &NodesArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
     let params = ListParams { label_selector: args.selector.clone(), ..ListParams::default() };
     let nodes = Api::<Node>::all(connection.client.clone()).list(&params).await;
-    let nodes: Vec<NodeView> = nodes.doing(|| "listing nodes".into())?.items.iter().map(view::node).collect();
+    let nodes: Vec<NodeView> =
+        nodes.doing(|| "listing nodes".into())?.items.into_iter().map(view::node).collect();
     match args.output.kind {
         Some(Output::Json | Output::Yaml | Output::Kyaml) => {
             args.output.value(&nodes.iter().map(value).collect(), screen)?;

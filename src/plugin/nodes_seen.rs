@@ -13,7 +13,7 @@ use crate::{api::node::Node, observe::view, plan::model::snapshot::NodeView};
 /// All nodes as the planner sees them; none if the user may not read them.
 pub async fn readable(connection: &Connection) -> Result<Option<Vec<NodeView>>> {
     match Api::<Node>::all(connection.client.clone()).list(&ListParams::default()).await {
-        Ok(nodes) => Ok(Some(nodes.items.iter().map(view::node).collect())),
+        Ok(nodes) => Ok(Some(nodes.items.into_iter().map(view::node).collect())),
         Err(error) if failure::is_forbidden(&error) => Ok(None),
         Err(error) => Err(error).doing(|| "listing nodes".into()),
     }

@@ -38,8 +38,9 @@ impl Planner {
         self.evictions.start(&self.actor, evictions);
         let (actor, observer) = (&self.actor, &self.observer);
         let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
-            .map(|action| async move {
+            .map(|mut action| async move {
                 debug!("{action}");
+                observer.bring_up_to_date(&mut action);
                 // At once: a watch is about to tell of it as well.
                 let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
                 let result = actor.carry_out(&action).await.map(seen);

@@ -5,17 +5,18 @@
 //! last write. An older version that a lagging watch delivers later is passed over, and so is the late answer
 //! to a write of an object that the watch has seen go since: nothing would ever take such a ghost away again.
 
+mod broken;
 mod unselected;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
+use self::broken::Broken;
 use crate::plan::model::{
     id::Key,
     snapshot::{FinishedOp, FinishedOps},
@@ -35,6 +36,11 @@ struct Entry<V> {
 
 /// What is kept of an object.
 pub trait Observed {
+    /// Whether what is planned from a view is written at the version that stands in it. Then each version has
+    /// to be shown. Otherwise what is written is brought up to date just before, see
+    /// [`Observer::bring_up_to_date`](super::Observer::bring_up_to_date).
+    const IS_WRITTEN_AS_SHOWN: bool = false;
+
     /// Whether a plan made from the one is the plan made from the other: heartbeats and lists of images bring
     /// new versions all the time, and nothing new.
     fn says_the_same(&self, other: &Self) -> bool;
@@ -55,11 +61,6 @@ pub struct Version {
 
 /// How many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
 const MAX_TOMBSTONES: usize = 4096;
-
-/// How long a list, or a watch, may fail before somebody is told.
-const TOLD_AFTER: Duration = Duration::from_secs(30);
-/// How long after a failure another one is a new story: one is tried again within a minute.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(120);
 
 /// The views of one kind.
 #[derive(Debug)]
@@ -84,14 +85,6 @@ pub struct Cache<V> {
     watch: u64,
     /// What has changed since it was last shown in a snapshot.
     changed: BTreeSet<Key>,
-}
-
-/// A list or a watch that fails.
-#[derive(Debug)]
-struct Broken {
-    since: Instant,
-    last: Instant,
-    why: String,
 }
 
 /// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was
@@ -129,39 +122,6 @@ impl<V> Cache<V> {
     /// Whether a first list has come in completely.
     pub fn ready(&self) -> bool {
         self.ready
-    }
-
-    /// The watch broke. Whether there is something to be told of it: see [`Self::lasting_error`].
-    pub fn broke(&mut self, why: String) -> bool {
-        let last = Instant::now();
-        let before =
-            self.broken.take().filter(|broken| !self.ready || broken.last.elapsed() < FORGIVEN_AFTER);
-        let since = before.map_or(last, |broken| broken.since);
-        self.broken = Some(Broken { since, last, why });
-        self.lasting_error().is_some()
-    }
-
-    /// Why what is here is not what there is, if that has gone on for a while: an API server that restarts is
-    /// away for some seconds, and nobody has to know. A watch that is taken up again after that says nothing
-    /// until something happens; so of one that was there the last failure counts, and [`Self::is_stale`].
-    pub fn lasting_error(&self) -> Option<&str> {
-        let lasts = |broken: &&Broken| {
-            let until = if self.ready { broken.last } else { Instant::now() };
-            until.duration_since(broken.since) >= TOLD_AFTER
-        };
-        self.broken.as_ref().filter(lasts).map(|broken| broken.why.as_str())
-    }
-
-    /// Whether another list is to tell what there is, and none is under way.
-    pub fn is_stale(&self) -> bool {
-        self.lists_anew && self.ready && self.listing.is_none() && self.lasting_error().is_some()
-    }
-
-    /// The watch delivers.
-    pub fn heard(&mut self) {
-        if self.listing.is_none() {
-            self.broken = None;
-        }
     }
 
     /// From here on this watch fills it, and no other.
@@ -259,13 +219,19 @@ impl<V> Cache<V> {
         }
         self.tombstones.remove(&version.key);
         self.unselected.remove(&version.key);
-        let record = view.record();
-        let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid);
-        let recorded = self.finished.get(&version.key).zip(record.as_ref());
-        let same = here.is_some_and(|entry| entry.view.says_the_same(&view))
-            || recorded.is_some_and(|(had, has)| had.says_the_same(has));
-        self.changed.insert(version.key.clone());
         let now = Instant::now();
+        let here = self.entries.get_mut(&version.key).filter(|entry| entry.uid == version.uid);
+        let here = here.filter(|entry| entry.view.says_the_same(&view));
+        let same = here.is_some();
+        // A heartbeat: the view that is here stays, and whatever shows it need not look at it again.
+        if let Some(entry) = here.filter(|_| !V::IS_WRITTEN_AS_SHOWN && number.is_some()) {
+            (entry.version, entry.taken) = (number, now);
+            return false;
+        }
+        let record = view.record();
+        let recorded = self.finished.get(&version.key).zip(record.as_ref());
+        let same = same || recorded.is_some_and(|(had, has)| had.says_the_same(has));
+        self.changed.insert(version.key.clone());
         if let Some(record) = record {
             self.entries.remove(&version.key);
             self.finished.insert(record);
@@ -344,6 +310,11 @@ impl<V> Cache<V> {
     /// The view under this name.
     pub fn get(&self, key: &Key) -> Option<&V> {
         self.entries.get(key).map(|entry| entry.view.as_ref())
+    }
+
+    /// The version that is here of an object whose view is still the one that is meant.
+    pub fn version_of(&self, key: &Key, is_meant: impl FnOnce(&V) -> bool) -> Option<u64> {
+        self.entries.get(key).filter(|entry| is_meant(&entry.view))?.version
     }
 
     /// Keeps this of an object, in the version that is here, instead of its view.

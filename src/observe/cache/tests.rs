@@ -1,5 +1,7 @@
 //! Tests of the cache.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{api::nodeop::NodeOp, observe::trim};
 
@@ -10,16 +12,36 @@ impl Observed for i32 {
 }
 
 #[test]
-fn a_version_that_says_nothing_new_is_shown_and_wakes_nobody() {
+fn a_version_that_says_nothing_new_is_known_and_shown_to_nobody() {
+    let key: Key = ("ns".into(), "a".into());
     let mut cache = Cache::default();
     assert!(cache.apply(version("u", "10"), 1));
     assert_eq!(cache.changes().count(), 1);
-    assert!(!cache.apply(version("u", "11"), 1), "a heartbeat");
-    assert_eq!(cache.changes().count(), 1, "a patch needs its version all the same");
-    assert!(cache.apply(version("v", "12"), 1), "another object of that name");
-    cache.remove(&("ns".into(), "a".into()), None, None);
-    assert_eq!(cache.changes().collect::<Vec<_>>(), [(("ns".into(), "a".into()), None)]);
+    let before = cache.views().next().cloned().unwrap();
+    for number in 11..=110 {
+        assert!(!cache.apply(version("u", &number.to_string()), 1), "a heartbeat");
+    }
     assert_eq!(cache.changes().count(), 0);
+    assert!(Arc::ptr_eq(&before, cache.views().next().unwrap()));
+    assert_eq!((cache.version_of(&key, |view| *view == 1), cache.newest()), (Some(110), Some(110)));
+    assert_eq!(cache.version_of(&key, |view| *view == 2), None, "what was meant is not what is here");
+    assert!(!cache.apply(version("u", "110"), 2), "it is no older version for that");
+    assert!(cache.apply(version("v", "120"), 1), "another object of that name");
+    cache.remove(&key, None, None);
+    assert_eq!(cache.changes().collect::<Vec<_>>(), [(key, None)]);
+    assert_eq!(cache.changes().count(), 0);
+}
+
+/// A status is written at the version of the object that is shown.
+#[test]
+fn of_what_is_written_as_it_was_shown_each_version_is_shown() {
+    let mut cache = Cache::default();
+    for (number, news) in [("10", true), ("11", false)] {
+        let (at, view) = op(number, "Running", "x");
+        assert_eq!(cache.apply(at, view), news);
+        let shown: Vec<_> = cache.changes().filter_map(|(_, view)| view).collect();
+        assert_eq!(shown[0].metadata.resource_version.as_deref(), Some(number));
+    }
 }
 
 fn version(uid: &str, resource_version: &str) -> Version {

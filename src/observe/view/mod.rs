@@ -18,7 +18,7 @@ use crate::{
         lifecycle::{self, Lifecycle},
         object_name,
         snapshot::{
-            ContainerState, ContainerView, Ended, NodeView, PodPhase, PodView, Role, brief,
+            ContainerState, ContainerView, Ended, NodeLabels, NodeView, PodPhase, PodView, Role, brief,
             has_native_sidecars,
         },
     },
@@ -68,7 +68,12 @@ fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
 }
 
 /// A node as the planner sees it.
-pub fn node(node: &Node) -> NodeView {
+pub fn node(node: Node) -> NodeView {
+    let seen = all_but_labels(&node);
+    NodeView { labels: node.metadata.labels.unwrap_or_default().into(), ..seen }
+}
+
+fn all_but_labels(node: &Node) -> NodeView {
     let meta = &node.metadata;
     let status = node.status.as_ref();
     let info = status.and_then(|status| status.node_info.as_ref());
@@ -79,7 +84,7 @@ pub fn node(node: &Node) -> NodeView {
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
         created: created(meta),
-        labels: meta.labels.clone().unwrap_or_default().into(),
+        labels: NodeLabels::default(),
         annotations: annotations(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),

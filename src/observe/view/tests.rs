@@ -95,7 +95,7 @@ fn the_distribution_says_whether_etcd_votes() {
             "kernelVersion": "", "osImage": "", "containerRuntimeVersion": "", "kubeletVersion": "", "kubeProxyVersion": ""});
         let status = json!({"conditions": [condition], "nodeInfo": info});
         let seen =
-            node(&serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap());
+            node(serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap());
         assert_eq!(
             (seen.machine_id.as_deref(), seen.os.as_str(), seen.arch.as_str()),
             (Some("m"), "linux", "arm64")

@@ -152,7 +152,7 @@ impl Observer {
                 config(),
                 |caches| Some(&mut caches.nodes),
                 None,
-                |node| view::node(&node),
+                view::node,
             ),
             self.spawn_ours(count, Api::<NodeOp>::all(client.clone())),
             self.spawn_ours(count, Api::<NodeOpUpgrade>::all(client.clone())),

@@ -178,7 +178,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             own_pod: Some(("ns".into(), "me".into())),
             ..PlannerConfig::default()
         },
-        nodes: read(&objects["nodes"], |node: &Node| &node.metadata, view::node)
+        nodes: read(&objects["nodes"], |node: &Node| &node.metadata, |node| view::node(node.clone()))
             .into_iter()
             .map(|((_, name), node)| (name, node))
             .collect(),

@@ -122,6 +122,7 @@ pub struct NodeView {
     pub created: Timestamp,
     pub labels: NodeLabels,
     /// Those annotations that say facts, or what it was tried with, and those that autoscalers read.
+    /// The first version that said all this: heartbeats make others.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
@@ -229,6 +230,7 @@ pub struct JobView {
     /// Who controls it.
     pub owner: Owner,
     pub node: String,
+    /// The first version that said all this.
     /// Its controller makes no pod, and ends those that it has.
     pub suspended: bool,
     pub deleting: bool,
