@@ -3,7 +3,7 @@
 //! The memory is this process's only. A new leader has none, and the planner then starts one interval late.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     observe::Observer,
     plan::model::{
         action::Target,
-        snapshot::{Eviction, Refusal, Snapshot},
+        snapshot::{Eviction, Evictions as Tried, NodePod, Refusal, Snapshot, Table},
     },
 };
 
@@ -41,7 +41,25 @@ pub struct Evictions {
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
     slots: Arc<Semaphore>,
-    known: Arc<Mutex<BTreeMap<String, Eviction>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is known of the tries.
+#[derive(Debug, Default)]
+struct Known {
+    tried: Tried,
+    /// The pods among which those that have gone were looked for last.
+    among: Table<String, Vec<Arc<NodePod>>>,
+}
+
+impl Known {
+    fn of_node(&mut self, node: &str) -> &mut BTreeMap<String, Eviction> {
+        Arc::make_mut(self.tried.entry(node.to_owned()).or_default())
+    }
+
+    fn last(&self, node: &str, uid: &str) -> Option<&Eviction> {
+        self.tried.get(node)?.get(uid)
+    }
 }
 
 impl Evictions {
@@ -55,29 +73,44 @@ impl Evictions {
         self.metrics = Some(metrics.clone());
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Eviction>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last try on each pod, by UID.
-    pub fn known(&self) -> BTreeMap<String, Eviction> {
-        self.lock().clone()
+    /// The last try on each pod.
+    pub fn known(&self) -> Tried {
+        self.lock().tried.clone()
     }
 
     /// Forgets pods that no drain sees any more. Those of a node that is drained and not listed, as when its
     /// watch was begun anew, may be there still.
     pub fn forget_all_but(&self, s: &Snapshot) {
-        let there: BTreeSet<&str> = s.drained_pods.values().flatten().map(|pod| pod.uid.as_str()).collect();
-        let unseen = |node: &str| !s.drained_pods.contains_key(node) && s.is_kept_clear(node);
-        self.lock().retain(|uid, eviction| {
-            eviction.under_way || there.contains(uid.as_str()) || unseen(&eviction.node)
-        });
+        let mut known = self.lock();
+        let Known { tried, among } = &mut *known;
+        let mut gone: Vec<(String, String)> = Vec::new();
+        for (node, of_node) in &*tried {
+            let pods = s.drained_pods.get(node);
+            let is_looked_at = pods.zip(among.get(node)).is_some_and(|(now, last)| Arc::ptr_eq(now, last));
+            if is_looked_at || (pods.is_none() && s.is_kept_clear(node)) {
+                continue;
+            }
+            let there = |uid: &str| pods.is_some_and(|pods| pods.iter().any(|pod| pod.uid == uid));
+            let left = of_node.iter().filter(|(uid, eviction)| !eviction.under_way && !there(uid));
+            gone.extend(left.map(|(uid, _)| (node.clone(), uid.clone())));
+        }
+        *among = s.drained_pods.clone();
+        for (node, uid) in gone {
+            known.of_node(&node).remove(&uid);
+            if known.tried.get(&node).is_some_and(|of_node| of_node.is_empty()) {
+                known.tried.remove(&node);
+            }
+        }
     }
 
     /// Tries once to evict each of these pods, without waiting for the answers. Those for which no slot is
     /// free are left to a later plan, and are the first then.
     pub fn start(&self, actor: &Actor, wanted: Vec<Wanted>) {
-        let wanted = in_turn(wanted, &self.lock());
+        let wanted = in_turn(wanted, &self.lock().tried);
         for Wanted { node, pod, grace_period_seconds } in wanted {
             let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
             self.start_one(actor, slot, node, pod, grace_period_seconds);
@@ -94,14 +127,9 @@ impl Evictions {
     ) {
         let refusal = {
             let mut known = self.lock();
-            let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
-            let eviction = Eviction {
-                node: node.clone(),
-                at: self.clock.now(),
-                under_way: true,
-                refusal: before.clone(),
-            };
-            known.insert(pod.uid.clone(), eviction);
+            let before = known.last(&node, &pod.uid).and_then(|eviction| eviction.refusal.clone());
+            let eviction = Eviction { at: self.clock.now(), under_way: true, refusal: before.clone() };
+            known.of_node(&node).insert(pod.uid.clone(), eviction);
             before
         };
         let (this, actor) = (self.clone(), actor.clone());
@@ -112,7 +140,7 @@ impl Evictions {
             }
             let refusal = this.judge(&pod, &node, refusal, outcome);
             let at = this.clock.now();
-            this.lock().insert(pod.uid, Eviction { node, at, under_way: false, refusal });
+            this.lock().of_node(&node).insert(pod.uid, Eviction { at, under_way: false, refusal });
             drop(slot);
             this.observer.nudge();
         });
@@ -174,8 +202,9 @@ impl Evictions {
 
 /// Puts first what was tried least recently, one pod of each node after the other: a server may hold each try
 /// for ten seconds and refuse it then, and with all slots taken by such pods nobody else would ever be tried.
-fn in_turn(mut wanted: Vec<Wanted>, known: &BTreeMap<String, Eviction>) -> Vec<Wanted> {
-    wanted.sort_by_key(|wanted| known.get(&wanted.pod.uid).map(|last| last.at));
+fn in_turn(mut wanted: Vec<Wanted>, known: &Tried) -> Vec<Wanted> {
+    let last = |wanted: &Wanted| known.get(&wanted.node)?.get(&wanted.pod.uid).map(|last| last.at);
+    wanted.sort_by_cached_key(last);
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let place = |wanted: Wanted| {
         let place = places.entry(wanted.node.clone()).or_default();
@@ -201,7 +230,7 @@ fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeSet, time::Duration};
 
     use k8s_openapi::{
         apimachinery::pkg::apis::meta::v1::Time,
@@ -212,10 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         act::tests::Server,
-        plan::{
-            model::snapshot::NodePod,
-            node::fixtures::{World, at},
-        },
+        plan::node::fixtures::{World, at},
     };
 
     /// What the API server said of a pod decides when it is asked again.
@@ -226,20 +252,25 @@ mod tests {
         let drain = serde_json::from_value(json!({"enabled": true})).unwrap();
         let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
         let evictions = Evictions::new(Observer::default(), Clock::set_to(at(0)));
-        let tried = |node: &str| Eviction { node: node.into(), at: at(1), under_way: false, refusal: None };
-        evictions.lock().extend(["n1", "n2"].map(|node| (node.to_owned(), tried(node))));
+        for (node, uid) in [("n1", "p"), ("n1", "gone"), ("n2", "q")] {
+            let tried = Eviction { at: at(1), under_way: false, refusal: None };
+            evictions.lock().of_node(node).insert(uid.into(), tried);
+        }
         let known = |world: &World| {
             evictions.forget_all_but(&world.snapshot);
-            evictions.known().into_keys().collect::<Vec<_>>()
+            let known = evictions.known();
+            known.values().flat_map(|of_node| of_node.keys().cloned()).collect::<Vec<_>>()
         };
-        let pod = NodePod { uid: "n1".into(), ..NodePod::default() };
-        world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        let pod = NodePod { uid: "p".into(), ..NodePod::default() };
+        world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)].into())].into();
         world.pass(1);
-        assert_eq!(known(&world), ["n1"], "nobody drains the other node");
+        assert_eq!(known(&world), ["p"], "nobody drains the other node");
+        let before = evictions.known();
+        assert!(known(&world) == ["p"] && before.is(&evictions.known()), "nothing is copied for nothing");
         world.snapshot.drained_pods.clear();
         world.pass(2);
-        assert_eq!(known(&world), ["n1"], "it may be there still");
-        world.snapshot.drained_pods = [("n1".to_owned(), vec![])].into();
+        assert_eq!(known(&world), ["p"], "it may be there still");
+        world.snapshot.drained_pods = [("n1".to_owned(), vec![].into())].into();
         world.pass(3);
         assert!(known(&world).is_empty());
     }
@@ -277,14 +308,14 @@ mod tests {
             grace_period_seconds: None,
         };
         let all: Vec<Wanted> = (0..100).map(|number| wanted("n1", number)).chain([wanted("n9", 0)]).collect();
-        let (mut known, mut now) = (BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        let (mut known, mut now) = (Known::default(), Timestamp::UNIX_EPOCH);
         let mut tried: BTreeSet<String> = BTreeSet::new();
         for pass in 0..7 {
             now += SignedDuration::from_secs(20);
-            for Wanted { node, pod, .. } in in_turn(all.clone(), &known).into_iter().take(AT_ONCE) {
-                let last = Eviction { node, at: now, under_way: false, refusal: None };
+            for Wanted { node, pod, .. } in in_turn(all.clone(), &known.tried).into_iter().take(AT_ONCE) {
+                let last = Eviction { at: now, under_way: false, refusal: None };
                 tried.insert(pod.uid.clone());
-                known.insert(pod.uid, last);
+                known.of_node(&node).insert(pod.uid, last);
             }
             assert!(tried.contains("n9-0"), "pass {pass}: {tried:?}");
         }

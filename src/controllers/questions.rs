@@ -30,7 +30,7 @@ use crate::{
         id::OpRef,
         object_name,
         question::{Answer, Question, Regarding},
-        snapshot::{JobView, NodePod, Snapshot, brief},
+        snapshot::{JobView, Snapshot, brief},
     },
     render::job::On,
 };
@@ -295,9 +295,7 @@ async fn volumes(
     attachments: &Attachments,
     node: &str,
 ) -> anyhow::Result<Answer> {
-    let drained_pods = snapshot.drained_pods.get(node).into_iter().flatten();
-    let stay = drained_pods.map(AsRef::as_ref).filter(|pod: &&NodePod| !pod.finished);
-    let used = claims::in_turn(stay);
+    let used = claims::in_turn(snapshot.residents(node).filter(|pod| !pod.finished));
     let attached = attachments.on(client, node).await?;
     let left = claims::without_used(client, used, attached).await?;
     Ok(Answer::Attached(left.into_iter().collect()))

@@ -34,7 +34,7 @@ use crate::{
         id::Key,
         question::{Answer, Question},
         snapshot::{
-            Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Shows,
+            Evictions, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Shows,
             Sightings, Snapshot, Table, brief,
         },
     },
@@ -73,6 +73,7 @@ struct Shown {
     facts_pods: PlacedTable<PodView>,
     jobs: PlacedTable<JobView>,
     pods: PlacedTable<PodView>,
+    drained_pods: Table<String, Vec<Arc<NodePod>>>,
 }
 
 /// The Jobs and pods of one namespace.
@@ -160,7 +161,7 @@ impl Caches {
     /// Brings up to date what snapshots show, and forgets what has ended. Whether a pod is still of use can be
     /// told once all else is here that may name it.
     fn show(&mut self) {
-        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = &mut self.shown;
+        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods, drained_pods } = &mut self.shown;
         let mut changed = Changed::default();
         self.nodes.changes().for_each(|((_, name), node)| nodes.show(name, node));
         for (key, op) in self.ops.changes() {
@@ -180,7 +181,18 @@ impl Caches {
                 pods.show(key, pod);
             }
         }
+        for (node, pods) in self.drained_pods.iter_mut().filter(|(_, pods)| pods.ready()) {
+            if pods.changes().count() > 0 || !drained_pods.contains_key(node) {
+                drained_pods.insert(node.clone(), Arc::new(pods.views().cloned().collect()));
+            }
+        }
         self.forget_ended(changed);
+    }
+
+    /// A node's pods do not concern us any more.
+    fn leave_node(&mut self, node: &str) {
+        self.drained_pods.remove(node);
+        self.shown.drained_pods.remove(node);
     }
 
     /// A namespace does not concern us any more.
@@ -322,7 +334,7 @@ impl Observer {
         config: &PlannerConfig,
         now: Timestamp,
         leading_since: Timestamp,
-        evictions: BTreeMap<String, Eviction>,
+        evictions: Evictions,
         answers: BTreeMap<Question, Answer>,
     ) -> Option<Snapshot> {
         let mut caches = self.lock();
@@ -341,17 +353,15 @@ impl Observer {
         let failing =
             caches.drained_pods.iter().filter_map(|(node, pods)| Some((node, pods.lasting_error()?)));
         snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
-        let drained = caches.drained_pods.iter().filter(|(_, pods)| pods.ready());
-        snapshot.drained_pods =
-            drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();
         caches.show();
         if caches.stands_by() {
             self.planning.notify_waiters();
         }
         caches.shown_at = Some(Instant::now());
-        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods } = caches.shown.clone();
+        let Shown { nodes, ops, upgrades, facts_pods, jobs, pods, drained_pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();
-        snapshot = Snapshot { nodes, ops, finished, upgrades, facts_pods, jobs, pods, ..snapshot };
+        snapshot =
+            Snapshot { nodes, ops, finished, upgrades, facts_pods, jobs, pods, drained_pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();
         Some(snapshot)

@@ -60,7 +60,7 @@ fn letter(pod: &NodePod, drain: &DrainIntent) -> char {
     let ours = pod.controller == Some(Owner::job("ours", "ju"));
     let (started, now) =
         (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
-    match decide(pod, drain, ours, pod.created <= started, now) {
+    match decide((pod, pod.ends_by), drain, ours, pod.created <= started, now) {
         EvictionDecision::Evict => 'E',
         EvictionDecision::AwaitDeletion => 'W',
         EvictionDecision::Skip(_) => 'L',

@@ -225,7 +225,7 @@ impl Observer {
             let keep = nodes.contains(node);
             if !keep {
                 task.abort();
-                self.lock().drained_pods.remove(node);
+                self.lock().leave_node(node);
             }
             keep
         });

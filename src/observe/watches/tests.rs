@@ -168,7 +168,7 @@ async fn a_drained_nodes_pods_whose_watch_cannot_be_taken_up_again_are_told_and_
     let shown = |observer: &Observer| {
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
         let shown = observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap();
-        (shown.drained_pods.get("n1").map(Vec::len), shown.unlisted.get("n1").cloned())
+        (shown.drained_pods.get("n1").map(|pods| pods.len()), shown.unlisted.get("n1").cloned())
     };
     observer.watch_pods_of(&client, &["n1".to_owned()].into());
     sleep(Duration::from_secs(60)).await;

@@ -68,9 +68,8 @@ pub fn find<'a>(
     };
     let of_jobs = pods().filter(|pod| operates(snapshot, pod, owner));
     let own = pods().filter(|pod| pod.is_of(owner) && !is_proved(entry));
-    let evicted =
-        snapshot.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
-    let evictions = evicted.then_some(Remnant::Eviction);
+    let tried = snapshot.evictions.get(&node.name).into_iter().flat_map(|pods| pods.values());
+    let evictions = tried.filter(|eviction| eviction.under_way).map(|_| Remnant::Eviction).take(1);
     jobs.map(|job| Remnant::Job(job))
         .chain(of_jobs.map(Remnant::JobPod))
         .chain(own.map(Remnant::Pod))

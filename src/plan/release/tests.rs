@@ -104,8 +104,8 @@ fn a_node_that_is_not_given_back_yet_has_a_reason() {
             .into();
     assert_eq!(why(&snapshot).as_deref(), Some("waiting for pod ns/j-abcde to end"), "a pod of its Job");
     snapshot.pods.clear();
-    let eviction = Eviction { node: "n1".into(), at: at(0), under_way: true, refusal: None };
-    snapshot.evictions = [("e".to_owned(), eviction)].into();
+    let eviction = Eviction { at: at(0), under_way: true, refusal: None };
+    snapshot.evictions = [("n1".to_owned(), Arc::new([("e".to_owned(), eviction)].into()))].into();
     assert_eq!(why(&snapshot).as_deref(), Some("an eviction is under way"));
     snapshot.evictions.clear();
     let failure = PersistentFailure { since: at(0), message: "no etcd".into() };

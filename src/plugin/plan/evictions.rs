@@ -92,7 +92,7 @@ impl Rehearsal {
         for object in &pods {
             let pod = view::resident(object);
             let reason = |reason: &str| PodReason { pod: pod.path(), reason: reason.into() };
-            match decide(&pod, options, is_ours(object, &pod), true, self.now) {
+            match decide((&pod, pod.ends_by), options, is_ours(object, &pod), true, self.now) {
                 EvictionDecision::Evict => self.evict(object, &pod, &mut preview).await?,
                 EvictionDecision::AwaitDeletion => preview.ending.push(pod.path()),
                 EvictionDecision::Skip(why) => preview.left.push(reason(why)),

@@ -189,10 +189,14 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
         pods: pods("pods").into(),
         drained_pods: [(
             "n1".to_owned(),
-            read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect(),
+            Arc::new(
+                read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident)
+                    .into_values()
+                    .collect(),
+            ),
         )]
         .into(),
-        evictions: BTreeMap::new(),
+        evictions: <_>::default(),
         answers,
         failures: [(
             Action::PatchNode {

@@ -120,15 +120,15 @@ impl Operator {
         }
         world.check_evict(node);
         let now = world.time();
-        let before = self.evictions.get(&pod.uid).and_then(|last| last.refusal.clone());
+        let of_node = Arc::make_mut(self.evictions.entry(node.into()).or_default());
+        let before = of_node.get(&pod.uid).and_then(|last| last.refusal.clone());
         let refusal = world.evict(&key, &pod.uid).err().map(|message| Refusal {
             since: before.map_or(now, |before| before.since),
             message,
             retry_after: None,
             permanent: false,
         });
-        let eviction = Eviction { node: node.into(), at: now, under_way: false, refusal };
-        self.evictions.insert(pod.uid.clone(), eviction);
+        of_node.insert(pod.uid.clone(), Eviction { at: now, under_way: false, refusal });
     }
 }
 

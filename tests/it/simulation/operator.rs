@@ -15,7 +15,7 @@ use kairos_operator::{
             effects::Plan,
             id::Key,
             question::{Answer, Question},
-            snapshot::{Eviction, PlannerConfig, Role, Shows, Sightings, Snapshot},
+            snapshot::{Evictions, PlannerConfig, Role, Shows, Sightings, Snapshot},
         },
         plan,
     },
@@ -58,7 +58,7 @@ pub struct Operator {
     seen: Seen,
     /// Our own last write of each NodeOp: an older cached version is not planned.
     pub written: BTreeMap<Key, Arc<NodeOp>>,
-    pub evictions: BTreeMap<String, Eviction>,
+    pub evictions: Evictions,
     /// Since when it has seen things; a crash forgets it.
     sightings: Sightings,
     /// Since which version the pods of a node are listed.
@@ -92,7 +92,7 @@ impl Operator {
             name,
             seen: Seen::all(world),
             written: BTreeMap::new(),
-            evictions: BTreeMap::new(),
+            evictions: Evictions::default(),
             sightings: Sightings::default(),
             listed: BTreeMap::new(),
             questions: BTreeSet::new(),
@@ -200,7 +200,7 @@ impl Operator {
         let drained_pods = self.listed.iter().map(|(node, since)| {
             let shown = homes.at((*since).max(self.seen.homes)).values();
             let pods = shown.filter(|home| home.node == *node).map(|home| Arc::new(home.pod.clone()));
-            (node.clone(), pods.collect())
+            (node.clone(), Arc::new(pods.collect()))
         });
         let mut snapshot = Snapshot {
             now: time(world.now),

@@ -128,10 +128,10 @@ impl Operations {
                 self.drains.insert(at.node.clone(), (0, at.blocked_since));
             }
         }
-        for eviction in snapshot.evictions.values().filter(|eviction| eviction.refusal.is_some()) {
-            if let Some((blocked, _)) = self.drains.get_mut(&eviction.node) {
-                *blocked += 1;
-            }
+        for (node, (blocked, _)) in &mut self.drains {
+            let tried = snapshot.evictions.get(node).into_iter().flat_map(|pods| pods.values());
+            let refused = tried.filter(|eviction| eviction.refusal.is_some()).count();
+            *blocked = i64::try_from(refused).unwrap_or(i64::MAX);
         }
     }
 

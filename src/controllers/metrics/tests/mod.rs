@@ -157,15 +157,15 @@ fn gauges_follow_the_status_survive_a_restart_and_leave_nothing_behind() {
         "n2": {"phase": "Preflight", "lastUpdated": stamp(-20)},
         "n3": {"phase": "Pending"}, "n4": {"phase": "Completed", "lastUpdated": stamp(-60)},
     });
-    let refused = |node: &str| Eviction {
-        node: node.into(),
+    let refused = Eviction {
         at: at(0),
         under_way: false,
         refusal: Some(Refusal { since: at(0), message: String::new(), retry_after: None, permanent: false }),
     };
     let mut first = snapshot(0, &[op("op", "Running", nodes)], &[]);
-    first.evictions =
-        [("a", "n1"), ("b", "n1"), ("c", "n9")].map(|(uid, node)| (uid.to_owned(), refused(node))).into();
+    let tried =
+        |uids: &[&str]| Arc::new(uids.iter().map(|uid| ((*uid).to_owned(), refused.clone())).collect());
+    first.evictions = [("n1".to_owned(), tried(&["a", "b"])), ("n9".to_owned(), tried(&["c"]))].into();
     let why = |reason| Why { reason, message: "m".into() };
     let nodes = [("n1", WaitReason::Budget), ("n2", WaitReason::Preflight), ("n3", WaitReason::Turn)];
     let nodes = nodes.map(|(node, reason)| (node.to_owned(), why(reason))).into();

@@ -4,6 +4,7 @@
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
 mod answers;
+mod eviction;
 mod facts;
 mod finished;
 mod kubelet;
@@ -11,6 +12,7 @@ mod labels;
 mod nodes;
 mod obstacle;
 mod ownership;
+mod placed;
 mod pod;
 mod sightings;
 mod stamps;
@@ -25,6 +27,7 @@ use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
     answers::{Admission, ControlPlanePods, News, OtherReplica},
+    eviction::{Eviction, Evictions, Refusal},
     facts::facts_of,
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,
@@ -32,9 +35,10 @@ pub use self::{
     nodes::{NodeClass, NodeTable},
     obstacle::Obstacle,
     ownership::records,
+    placed::{Content, Placed, PlacedTable},
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
     sightings::{Absence, MatchedSince, PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},
-    table::{Content, Placed, PlacedTable, Shows, Table},
+    table::{Shows, Table},
 };
 pub use crate::api::{owner::Owner, text::brief};
 use crate::{
@@ -74,12 +78,12 @@ pub struct Snapshot {
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
     pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
-    pub drained_pods: BTreeMap<String, Vec<Arc<NodePod>>>,
+    pub drained_pods: Table<String, Vec<Arc<NodePod>>>,
     /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or
     /// watched for a while.
     pub unlisted: BTreeMap<String, String>,
-    /// The last eviction of each pod that this process tried, by pod UID.
-    pub evictions: BTreeMap<String, Eviction>,
+    /// The last eviction of each pod that this process tried, by node and by pod UID.
+    pub evictions: Evictions,
     /// Since when this process has seen what it sees.
     pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
@@ -118,11 +122,11 @@ impl Default for PlannerConfig {
 pub struct NodeView {
     pub name: String,
     pub uid: String,
+    /// The first version that said all this: heartbeats make others.
     pub resource_version: String,
     pub created: Timestamp,
     pub labels: NodeLabels,
     /// Those annotations that say facts, or what it was tried with, and those that autoscalers read.
-    /// The first version that said all this: heartbeats make others.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
@@ -226,11 +230,11 @@ pub struct JobView {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+    /// The first version that said all this.
     pub resource_version: String,
     /// Who controls it.
     pub owner: Owner,
     pub node: String,
-    /// The first version that said all this.
     /// Its controller makes no pod, and ends those that it has.
     pub suspended: bool,
     pub deleting: bool,
@@ -310,30 +314,6 @@ impl NodePod {
     pub fn is_of_daemon_set(&self) -> bool {
         self.controller.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
     }
-}
-
-/// The last eviction that this process tried on a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eviction {
-    pub node: String,
-    pub at: Timestamp,
-    /// The request has no answer yet; the server may hold it for more than ten seconds.
-    pub under_way: bool,
-    /// The last answer, if it was no.
-    pub refusal: Option<Refusal>,
-}
-
-/// The API server does not evict the pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Since when it has been refusing.
-    pub since: Timestamp,
-    /// What it says.
-    pub message: String,
-    /// Seconds that it asked us to stay away.
-    pub retry_after: Option<i64>,
-    /// Waiting does not help (for example two budgets over one pod).
-    pub permanent: bool,
 }
 
 /// A request that keeps failing.

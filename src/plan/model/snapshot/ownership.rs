@@ -115,11 +115,11 @@ impl Snapshot {
         match self.job(namespace, owner) {
             Some(job) => self.nodeop_of(namespace, &job.owner),
             // The record of a finished one names no Job.
-            None => self
-                .ops
-                .values()
-                .find(|op| op.metadata.namespace.as_deref() == Some(namespace) && records(op, owner, node))
-                .cloned(),
+            None => {
+                let from = (namespace.to_owned(), String::new());
+                let of_namespace = self.ops.range(from..).take_while(|((its, _), _)| its == namespace);
+                of_namespace.map(|(_, op)| op).find(|op| records(op, owner, node)).cloned()
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ const HINT: &str = "; the budget seems to count pods of NodeOps or Jobs, which h
 
 /// What to do about a refusal by a budget that counts what has no replicas.
 pub fn hint(ctx: &NodeContext<'_>, pod: &NodePod) -> Option<&'static str> {
-    let refusal = ctx.snapshot.evictions.get(&pod.uid)?.refusal.as_ref()?;
+    let refusal = ctx.snapshot.last_eviction(&ctx.node.name, pod)?.refusal.as_ref()?;
     let message = refusal.message.as_str();
     let ours = || ctx.snapshot.ops.keys().any(|(namespace, _)| *namespace == pod.namespace);
     let lasts = ctx.snapshot.now >= later(refusal.since, LASTS);

@@ -39,10 +39,11 @@ impl EvictionDecision {
 /// Why a pod is left that came to the node while it was drained, and does so for ever.
 pub const COMES_BACK: &str = "it came after the drain had started, and would come back";
 
-/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `stays_away`: once evicted,
-/// it does not come back to the node at once, as far as one knows.
+/// Decides about one pod. `ending`: until when it may take to end, by our clock, if its deletion was asked
+/// for; `ours`: it belongs to a NodeOp, or to the Job of one; `stays_away`: once evicted, it does not come
+/// back to the node at once, as far as one knows.
 pub fn decide(
-    pod: &NodePod,
+    (pod, ending): (&NodePod, Option<Timestamp>),
     options: &DrainIntent,
     ours: bool,
     stays_away: bool,
@@ -76,7 +77,7 @@ pub fn decide(
     if of_daemon_set && options.ignore_daemon_sets {
         return EvictionDecision::Skip("a DaemonSet would make it again at once");
     }
-    if let Some(since) = pod.ends_by {
+    if let Some(since) = ending {
         return match options.skip_wait_for_delete {
             Some(limit) if now >= later(since, limit) => {
                 EvictionDecision::Skip("it is being deleted for too long to be waited for")

@@ -29,8 +29,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
     let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| clears) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
     let lenient = DrainIntent { strict: false, ..options.clone() };
-    let pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
-    let late = pods.filter(|pod| {
+    let late = ctx.snapshot.residents(&ctx.node.name).filter(|pod| {
         // Whoever lets pods in again does not want them evicted, for as long as that is not undone.
         ctx.node.unschedulable
             && !pod.finished

@@ -150,7 +150,7 @@ fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &DrainIntent) -> Evictio
     // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
     // not be passed by.
     let ends_by = pod.ends_by.map(|_| ctx.snapshot.ending_until(pod));
-    decide(&NodePod { ends_by, ..pod.clone() }, options, ours, stays_away, ctx.snapshot.now)
+    decide((pod, ends_by), options, ours, stays_away, ctx.snapshot.now)
 }
 
 /// The pods that only a `strict` drain would refuse to leave, and those that come back, each with why.
@@ -198,7 +198,7 @@ pub fn say_left(ctx: &NodeContext<'_>, left: &[String]) -> Option<Notice> {
 
 /// Whether no try of this process on the pod has had an answer yet.
 fn is_untried(ctx: &NodeContext<'_>, pod: &NodePod) -> bool {
-    let last = ctx.snapshot.evictions.get(&pod.uid);
+    let last = ctx.snapshot.last_eviction(&ctx.node.name, pod);
     last.is_none_or(|last| last.under_way && last.refusal.is_none())
 }
 
@@ -247,7 +247,7 @@ fn evict(
     pod: &NodePod,
 ) -> Planned<Option<String>> {
     let (now, leading_since) = (ctx.snapshot.now, ctx.snapshot.leading_since);
-    let last = ctx.snapshot.evictions.get(&pod.uid);
+    let last = ctx.snapshot.last_eviction(&ctx.node.name, pod);
     let refusal = last.and_then(|last| last.refusal.as_ref());
     let blocked =
         refusal.map(|refusal| format!("{} since {:.0}: {}", pod.path(), refusal.since, refusal.message));

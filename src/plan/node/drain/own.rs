@@ -39,7 +39,7 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
 pub fn evict(ctx: &NodeContext<'_>, options: &DrainIntent, started: Stamp) -> Planned<Option<Draining>> {
-    let mut pods = ctx.snapshot.drained_pods.get(&ctx.node.name).into_iter().flatten();
+    let mut pods = ctx.snapshot.residents(&ctx.node.name);
     let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
     if pod.ends_by.is_some() {
         return Some(Draining::OperatorEnds).into();
@@ -100,7 +100,7 @@ mod tests {
             NodePod { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..NodePod::default() };
         let snapshot = Snapshot {
             config: PlannerConfig { own_pod: Some(("own".into(), "me".into())), ..PlannerConfig::default() },
-            drained_pods: [("n1".to_owned(), vec![Arc::new(own)])].into(),
+            drained_pods: [("n1".to_owned(), vec![Arc::new(own)].into())].into(),
             answers: answer.map(|answer| (Question::OtherReplica("n1".into()), answer)).into_iter().collect(),
             ..Snapshot::default()
         };

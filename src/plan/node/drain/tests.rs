@@ -34,15 +34,15 @@ fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
         controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
         ..NodePod::default()
     };
-    world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+    world.snapshot.drained_pods = [("n1".to_owned(), vec![Arc::new(pod)].into())].into();
     let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
     let eviction = tried.map(|(under_way, refused)| Eviction {
-        node: "n1".into(),
         at: at(95),
         under_way,
         refusal: refused.then_some(refusal),
     });
-    world.snapshot.evictions = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
+    let of_node = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
+    world.snapshot.evictions = [("n1".to_owned(), Arc::new(of_node))].into();
     world.pass(96);
     world.entry().blocked_since
 }
@@ -85,7 +85,8 @@ fn stands(world: &mut World) {
 }
 
 fn lives(world: &mut World, pods: Vec<NodePod>) {
-    world.snapshot.drained_pods = [("n1".to_owned(), pods.into_iter().map(Arc::new).collect())].into();
+    world.snapshot.drained_pods =
+        [("n1".to_owned(), Arc::new(pods.into_iter().map(Arc::new).collect()))].into();
 }
 
 fn web(uid: &str) -> NodePod {
@@ -315,8 +316,9 @@ fn a_budget_that_counts_pods_of_operations_is_told_from_one_without_room() {
         lives(&mut world, pods.to_vec());
         let refusal =
             Refusal { since: at(since), message: message.into(), retry_after: None, permanent: false };
-        let eviction = Eviction { node: "n1".into(), at: at(99), under_way: false, refusal: Some(refusal) };
-        world.snapshot.evictions = ["a", "b"].map(|uid| (uid.to_owned(), eviction.clone())).into();
+        let eviction = Eviction { at: at(99), under_way: false, refusal: Some(refusal) };
+        let of_node = ["a", "b"].map(|uid| (uid.to_owned(), eviction.clone())).into();
+        world.snapshot.evictions = [("n1".to_owned(), Arc::new(of_node))].into();
         world.pass(100);
         world.entry().message.unwrap_or_default().matches("have its selector leave them out").count()
     };

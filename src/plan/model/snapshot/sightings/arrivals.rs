@@ -54,6 +54,9 @@ pub(super) struct Arrivals {
     /// How many that came later have ended, or are about to, in the present cordon, by the UID of their
     /// controller.
     went: BTreeMap<String, usize>,
+    /// The pods that were noted last, and whether the node was cordoned then: of the same there is nothing
+    /// to be noted a second time.
+    noted: Option<(Arc<Vec<Arc<NodePod>>>, bool)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -82,13 +85,13 @@ impl Sightings {
             let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
             let arrivals = match (known, snapshot.drained_pods.get(node)) {
                 (Some(mut known), Some(pods)) => {
-                    known.note(pods, cordoned);
+                    known.renew(pods, cordoned);
                     known
                 }
                 (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
                 (None, Some(pods)) => {
                     let mut all = Arrivals::default();
-                    all.note(pods, cordoned);
+                    all.renew(pods, cordoned);
                     all
                 }
                 (Some(known), None) => known,
@@ -102,6 +105,14 @@ impl Sightings {
 impl Arrivals {
     fn first(pods: &[Arc<NodePod>]) -> Self {
         Self { listed: pods.iter().map(|pod| pod.uid.clone()).collect(), ..Self::default() }
+    }
+
+    fn renew(&mut self, pods: &Arc<Vec<Arc<NodePod>>>, cordoned: bool) {
+        let noted = self.noted.as_ref();
+        if noted.is_none_or(|(noted, was)| !Arc::ptr_eq(noted, pods) || *was != cordoned) {
+            self.note(pods, cordoned);
+            self.noted = Some((pods.clone(), cordoned));
+        }
     }
 
     fn note(&mut self, pods: &[Arc<NodePod>], cordoned: bool) {

@@ -48,7 +48,7 @@ use crate::{
         question::{Answer, Question},
         snapshot::{
             ContainerState, JobState, JobView, NodeClass, NodePod, NodeView, PodPhase, PodView, Role,
-            Snapshot,
+            Snapshot, Table,
         },
         time::later,
     },
@@ -107,6 +107,8 @@ pub struct Sightings {
     candidates: Candidates,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
     noted: [Arc<()>; 3],
+    /// The pods of drained nodes of which the endings were noted.
+    noted_endings: Table<String, Vec<Arc<NodePod>>>,
 }
 
 impl Sightings {
@@ -132,9 +134,12 @@ impl Sightings {
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
         self.renew_stood(snapshot);
-        let drained_pods = snapshot.drained_pods.values().flatten();
-        let ending = drained_pods.filter(|pod| pod.ends_by.is_some());
-        renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
+        if !self.noted_endings.is(&snapshot.drained_pods) {
+            let drained_pods = snapshot.drained_pods.values().flat_map(|pods| pods.iter());
+            let ending = drained_pods.filter(|pod| pod.ends_by.is_some());
+            renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
+            self.noted_endings = snapshot.drained_pods.clone();
+        }
         self.note_arrivals(snapshot);
         self.replicas.retain(|node, _| snapshot.drained_pods.contains_key(node));
         for (question, answer) in &snapshot.answers {

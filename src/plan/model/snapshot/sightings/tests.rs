@@ -161,7 +161,7 @@ fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
     let moment = |now, before: &Snapshot| {
         let mut snapshot = Snapshot {
             now: at(now),
-            drained_pods: [("n1".to_owned(), vec![Arc::new(pod.clone())])].into(),
+            drained_pods: [("n1".to_owned(), vec![Arc::new(pod.clone())].into())].into(),
             answers: [(Question::OtherReplica("n1".into()), Answer::Pending)].into(),
             ..Snapshot::default()
         };
