@@ -55,9 +55,13 @@ pub enum NotTaken {
     Unrecorded,
     /// All slots are taken.
     Turn,
-    /// Nodes are taken in order, and this one, before it, is not taken yet.
-    TurnAfter(String),
-    /// Nodes that failed hold all slots.
+    /// Nodes are taken in order, and a control-plane node before it is not taken yet. Thousands of entries say
+    /// so, and none of them which: what that one waits for stands in its own entry, and in the NodeOp's message.
+    TurnAfterControlPlane,
+    /// Nodes that failed hold all slots. Nor does this one say which, and what to do about the first: that
+    /// changes each time that its kubelet is away for a moment.
+    SlotsHeld,
+    /// This control-plane node failed, and is one that is away.
     OutOfService(OutOfService),
     /// This control-plane node is worked on, by the same operation.
     ControlPlane(String),
@@ -184,8 +188,8 @@ impl NotTaken {
             Self::Other { .. } | Self::Newer { .. } => WaitReason::Rival,
             Self::Disputed(_) | Self::Unrecorded => WaitReason::Preflight,
             // One control-plane node after the other is the order, and nothing is wrong then.
-            Self::Turn | Self::TurnAfter(_) | Self::ControlPlane(_) => WaitReason::Turn,
-            Self::OutOfService(_) => WaitReason::OutOfService,
+            Self::Turn | Self::TurnAfterControlPlane | Self::ControlPlane(_) => WaitReason::Turn,
+            Self::SlotsHeld | Self::OutOfService(_) => WaitReason::OutOfService,
             Self::Preparing | Self::AdmissionUnread | Self::NotAdmitted { .. } => WaitReason::Admission,
         }
     }
@@ -221,7 +225,8 @@ impl fmt::Display for NotTaken {
             }
             Self::Unrecorded => "recording on the node that it was tried",
             Self::Turn => "waiting for its turn",
-            Self::TurnAfter(node) => return write!(f, "waiting for its turn, after {node}"),
+            Self::TurnAfterControlPlane => "waiting for its turn, after a control-plane node",
+            Self::SlotsHeld => "waiting: nodes out of service hold every slot",
             Self::OutOfService(why) => return write!(f, "waiting: {why}"),
             Self::ControlPlane(node) => {
                 return write!(

@@ -24,7 +24,7 @@ fn under_way() -> Value {
     "nodeStatuses": {
         "n1": entry("Completed", None, DONE, hours(10)),
         "n2": entry("Running", Some("Drain"), &blocked, hours(9)),
-        "n3": entry("Pending", None, "waiting for its turn, after n2", hours(10)),
+        "n3": entry("Pending", None, "waiting for its turn", hours(10)),
     }})
 }
 
@@ -49,7 +49,7 @@ async fn an_operation_is_a_tree_of_its_nodes_and_fits_any_width() {
     assert_eq!(lines[2], format!("├─ ✓ n1  control plane  Completed  10h ago  {DONE}"));
     let blocked = "├─ ● n2                 Drain      for 9h   draining: blocked: default/web-sim-bxfxd for 9h: Cannot evict";
     assert!(lines[3].starts_with(blocked), "{}", tree.out);
-    assert_eq!(lines[4], "└─ · n3                 Pending             waiting for its turn, after n2");
+    assert_eq!(lines[4], "└─ · n3                 Pending             waiting for its turn");
     assert!(!tree.out.contains('\u{1b}'), "a pipe has no colours");
 
     for columns in [40, 60, 80, 140] {
@@ -144,7 +144,7 @@ async fn a_rollout_is_followed_to_its_end_with_a_line_for_each_change() {
     while !told.iter().any(|line: &String| line.contains("1 of 3 nodes completed")) {
         told.push(lines.next_line().await.unwrap().unwrap());
     }
-    assert_eq!(told[2], "nou/up1  n3  Pending  waiting for its turn, after n2");
+    assert_eq!(told[2], "nou/up1  n3  Pending  waiting for its turn");
     stage.upgrade_says("up1", over("Completed")).await;
     let mut rest = Vec::new();
     while let Some(line) = lines.next_line().await.unwrap() {

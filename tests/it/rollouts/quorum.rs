@@ -215,7 +215,7 @@ fn a_node_that_is_not_ready_is_named_and_workers_wait_behind() {
         "{}",
         cluster.message("op")
     );
-    assert_eq!(cluster.says("op", "w1"), "waiting for its turn, after c1");
+    assert_eq!(cluster.says("op", "w1"), "waiting for its turn, after a control-plane node");
     // What neither cordons nor reboots takes nobody away.
     cluster.op("look", json!({"cordon": false, "concurrency": 0}));
     cluster.until_stable();

@@ -245,7 +245,12 @@ impl Admitter<'_, '_> {
             Some(Blocked::Node(why)) => return Err(why),
             Some(Blocked::AllAfter(why)) => {
                 self.preflights_left = ahead;
-                self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
+                let follows_control_plane = self.snapshot.is_control_plane(view);
+                self.queue = Some(if follows_control_plane {
+                    NotTaken::TurnAfterControlPlane
+                } else {
+                    NotTaken::Turn
+                });
                 return Err(why);
             }
             Some(Blocked::AllAlike(why)) => {
@@ -314,7 +319,7 @@ impl Admitter<'_, '_> {
     fn no_worker_before(&mut self, name: &str) {
         let is_ready = self.snapshot.nodes.get(name).is_some_and(|view| view.ready);
         if is_ready && self.snapshot.is_control_plane_named(name) {
-            self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
+            self.queue.get_or_insert(NotTaken::TurnAfterControlPlane);
         }
     }
 
@@ -325,9 +330,9 @@ impl Admitter<'_, '_> {
             // With nobody at work no turn will come by itself.
             let none_comes = self.busy == 0 && !self.is_one_before(view);
             let down = slots.out_of_service.values().next().filter(|_| none_comes);
-            let Some(why) = down else { return Some(Blocked::AllAlike(NotTaken::Turn)) };
-            self.rollout.progress.blocked = true;
-            return Some(Blocked::AllAlike(NotTaken::OutOfService(why.clone())));
+            let Some(why) = down.cloned() else { return Some(Blocked::AllAlike(NotTaken::Turn)) };
+            self.rollout.progress.blocked = Some(why);
+            return Some(Blocked::AllAlike(NotTaken::SlotsHeld));
         }
         let ordered = |why| {
             if self.snapshot.is_control_plane(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
@@ -363,7 +368,7 @@ impl Admitter<'_, '_> {
         let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && self.snapshot.is_control_plane_named(name));
         if let Some((_, why)) = down.clone().next().filter(|_| under_way.len() + down.count() >= limit) {
-            self.rollout.progress.blocked = self.busy == 0;
+            self.rollout.progress.blocked = (self.busy == 0).then(|| why.clone());
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);

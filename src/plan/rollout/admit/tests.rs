@@ -207,7 +207,7 @@ fn every_node_that_is_not_taken_has_its_reason() {
                 json!({}),
             ),
             "c2",
-            "waiting for its turn, after c1",
+            "waiting for its turn, after a control-plane node",
         ),
         (
             World::new(json!({"concurrency": 2}), json!({"c1": running("c1"), "c2": pending()})),
@@ -250,7 +250,7 @@ fn every_node_that_is_not_taken_has_its_reason() {
         (
             World::new(json!({}), json!({"c1": failed(), "w1": pending()})).node("c1", cordoned),
             "w1",
-            "waiting: node c1 failed and is still cordoned; kubectl uncordon c1 when it is well",
+            "waiting: nodes out of service hold every slot",
         ),
         (worker(json!({})).op(|op| op.metadata.finalizers = None), "w1", "preparing"),
         (worker(json!({})), "w1", "checking that the API server admits the pods"),

@@ -29,7 +29,7 @@ use crate::{
         model::{failing::FailureSummary, intent::Intent},
         rollout::{
             not_taken::{Refused, Stopped},
-            out_of_service::Slots,
+            out_of_service::{OutOfService, Slots},
             targets::{self, NoTargets},
         },
     },
@@ -51,8 +51,8 @@ pub struct OpProgress {
     pub no_targets: Option<NoTargets>,
     /// Nodes have ended, and say first that they were tried.
     pub is_recording: bool,
-    /// Nodes wait for slots that nodes out of service hold, and for nothing else.
-    pub blocked: bool,
+    /// Nodes wait for slots that nodes out of service hold, and for nothing else; the first of those.
+    pub blocked: Option<OutOfService>,
     /// Nodes that somebody holds by a label.
     pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.

@@ -130,7 +130,7 @@ impl View<'_> {
             reason::ROLLING_OUT
         } else if self.is_on_hold() {
             reason::ON_HOLD
-        } else if progress.blocked {
+        } else if progress.blocked.is_some() {
             reason::NODES_OUT_OF_SERVICE
         } else {
             reason::WAITING
@@ -199,6 +199,9 @@ impl View<'_> {
         let slots = &self.progress.slots;
         let first = || self.progress.first.as_ref().filter(|first| !first.why.is_empty());
         let unreleased = slots.unreleased_why.as_ref().map(ToString::to_string);
-        unreleased.or_else(|| first().map(|first| format!("{} (node {})", first.why, first.node)))
+        let held = || self.progress.blocked.as_ref().map(|why| format!("waiting: {why}"));
+        unreleased
+            .or_else(held)
+            .or_else(|| first().map(|first| format!("{} (node {})", first.why, first.node)))
     }
 }
