@@ -266,8 +266,8 @@ pub struct NodeOpUpgradeStatus {
     /// One sentence on where the upgrade stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The targets by node name; above a thousand nodes only those that are worked on, or failed. The NodeOp
-    /// has them all.
+    /// The targets by node name; above a thousand nodes only those that are worked on, and the first 500 that
+    /// failed. The NodeOp has them all.
     #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
     #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: NodeStatuses,

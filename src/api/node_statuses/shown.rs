@@ -43,10 +43,15 @@ impl NodeStatuses {
         Self { chunks: self.chunks.iter().map(|chunk| chunk.shown().clone()).collect() }
     }
 
-    /// What is shown of those that have one of the marks.
-    pub fn shown_of<const N: usize>(&self, marks: [Mark; N]) -> Self {
-        let marked = self.marked_items(marks).map(|item| item.shown().clone());
-        let marked: Vec<Arc<Item>> = marked.collect();
+    /// What is shown of those that have one of the marks; of those that failed, of the first so many.
+    pub fn shown_of<const N: usize>(&self, marks: [Mark; N], most_failed: usize) -> Self {
+        let mut failed = 0;
+        let marked = self.marked_items(marks).filter(|item| {
+            let has_failed = Mark::Failed.is_on(&item.status);
+            failed += usize::from(has_failed);
+            !has_failed || failed <= most_failed
+        });
+        let marked: Vec<Arc<Item>> = marked.map(|item| item.shown().clone()).collect();
         Self { chunks: marked.chunks(CHUNK).map(|items| Chunk::of(items.to_vec())).collect() }
     }
 }
@@ -94,7 +99,7 @@ mod tests {
                 };
                 let is_marked = |entry: &NodeStatus| marks.iter().any(|mark| mark.is_on(entry));
                 assert!(nodes.shown().iter().eq(&anew(&|_| true)), "seed {seed}");
-                assert!(nodes.shown_of(marks).iter().eq(&anew(&is_marked)), "seed {seed}");
+                assert!(nodes.shown_of(marks, usize::MAX).iter().eq(&anew(&is_marked)), "seed {seed}");
                 assert_eq!(nodes.shown().count(Mark::Failed), nodes.count(Mark::Failed));
             }
         }

@@ -158,7 +158,10 @@ impl Nodes {
         let back_lately: BTreeMap<&String, Timestamp> =
             snapshot.back_lately(wait).map(|(node, since)| (&node.name, later(since, wait))).collect();
         let out = out.chain(back_lately.keys().copied());
-        let looked_at: BTreeSet<&String> = nodes.running_another(release).chain(out).collect();
+        // Of another pool, which runs another release, all nodes are passed by in each round.
+        let selected = |name: &&String| nodes.get(*name).is_some_and(|node| node.is_selected_by(selector));
+        let looked_at: BTreeSet<&String> =
+            nodes.running_another(release).chain(out).filter(selected).collect();
         let lost = lost(status);
         for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {
             let runs = node.release();
@@ -168,7 +171,7 @@ impl Nodes {
             let until = back_lately.get(name).copied();
             let down = !node.ready || until.is_some();
             let away = kept || down && (runs != Some(release) || attempts::went_down(snapshot, node));
-            if other.is_none() && !away || node.deleting || !node.is_selected_by(selector) {
+            if other.is_none() && !away || node.deleting {
                 continue;
             }
             let tried = node.machine_id.as_ref().is_some_and(|id| lost.contains(id));

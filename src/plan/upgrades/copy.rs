@@ -11,6 +11,9 @@ use crate::{
 
 /// Above this number of nodes only those are copied that are worked on, or failed.
 const MAX_COPIED_ENTRIES: usize = 1000;
+/// How many of those that failed are copied then, the first by name: with an image that does not boot all
+/// fail, and the copy would be a second object that is hardly written any more.
+const MAX_COPIED_FAILED: usize = 500;
 
 /// What a NodeOp says of its nodes.
 pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
@@ -34,7 +37,7 @@ fn copied(nodes: &NodeStatuses) -> NodeStatuses {
     if nodes.len() <= MAX_COPIED_ENTRIES {
         nodes.shown()
     } else {
-        nodes.shown_of([Mark::Preflight, Mark::Running, Mark::Failed])
+        nodes.shown_of([Mark::Preflight, Mark::Running, Mark::Failed], MAX_COPIED_FAILED)
     }
 }
 
@@ -58,5 +61,11 @@ mod tests {
             "what the NodeOp keeps for itself is not copied"
         );
         assert_eq!(copied(&many(1001)).keys().collect::<Vec<_>>(), ["n0"]);
+        let failed = |number: usize| if number < 2000 { Phase::Failed } else { Phase::Running };
+        let most: NodeStatuses =
+            (0..2010).map(|number| (format!("n{number:04}"), node(failed(number)))).collect();
+        let copied = copied(&most);
+        assert_eq!((copied.count(Mark::Failed), copied.count(Mark::Running)), (MAX_COPIED_FAILED, 10));
+        assert!(copied.contains_key("n0499") && !copied.contains_key("n0500"));
     }
 }
