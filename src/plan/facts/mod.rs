@@ -49,7 +49,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
         }
         effects
     });
-    let lost = reading.nodes().into_iter().filter(|node| !snapshot.nodes.contains_key(*node));
+    let lost = reading.nodes().iter().filter(|node| !snapshot.nodes.contains_key(**node));
     let lost = lost.flat_map(|node| reading.of_node(node)).map(|reader| lose(snapshot.now, &reader));
     read.chain(lost).collect()
 }

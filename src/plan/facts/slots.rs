@@ -22,6 +22,7 @@ pub const AT_ONCE: usize = 10;
 #[derive(Debug)]
 pub struct Reading<'a> {
     snapshot: &'a Snapshot,
+    nodes: OnceCell<BTreeSet<&'a str>>,
     busy: OnceCell<usize>,
 }
 
@@ -37,7 +38,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reading<'a> {
     pub const fn of(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, busy: OnceCell::new() }
+        Self { snapshot, nodes: OnceCell::new(), busy: OnceCell::new() }
     }
 
     pub const fn now(&self) -> Timestamp {
@@ -45,8 +46,8 @@ impl<'a> Reading<'a> {
     }
 
     /// The names of the nodes that a pod reads, or has read.
-    pub fn nodes(&self) -> BTreeSet<&'a str> {
-        ours(self.snapshot).map(|pod| pod.node.as_str()).collect()
+    pub fn nodes(&self) -> &BTreeSet<&'a str> {
+        self.nodes.get_or_init(|| ours(self.snapshot).map(|pod| pod.node.as_str()).collect())
     }
 
     /// The pods that read a node, or have read it.
