@@ -27,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
 const STUBBORN: Duration = Duration::from_secs(900);
 /// What goes on by itself has come to its end if nothing began for so long.
 const SETTLES: Duration = Duration::from_secs(300);
+/// Changes that are remembered where nothing is checked: some seconds of hundreds of nodes at once.
+const REMEMBERED: usize = 5_000;
 /// What happens at rest is watched for so long.
 const REST: Duration = Duration::from_secs(20 * 60);
 
@@ -131,6 +133,7 @@ pub async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
         .in_process()
         .seed(seed)
         .nodes(scenario.nodes)
+        .history(if scenario.measured { REMEMBERED } else { usize::MAX })
         .control_planes(scenario.control_planes);
     let cluster = builder
         .not_ready_after(Duration::from_secs(10))
@@ -144,7 +147,9 @@ pub async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
     scenario::machines(&world, scenario);
     let scripted = world.clone();
     cluster.script(move |run| kubelet::script(&scripted, run));
-    cluster.apply(&scenario::workload(scenario)).await.expect("workload");
+    if !scenario.measured {
+        cluster.apply(&scenario::workload(scenario)).await.expect("workload");
+    }
     sleep(Duration::from_secs(2)).await;
     worlds::furnish(&cluster, &world).await;
     (cluster, world)

@@ -45,6 +45,9 @@ pub struct Scenario {
     pub fall_back: Vec<String>,
     /// How the world is odd.
     pub worlds: BTreeSet<Kind>,
+    /// It is measured, and nothing is checked: there is no workload, and few changes are remembered, of which
+    /// each may hold the status of thousands of nodes.
+    pub measured: bool,
 }
 
 fn seconds(rng: &mut fastrand::Rng, low: u64, high: u64) -> Duration {
@@ -82,6 +85,7 @@ impl Scenario {
             groups,
             fall_back,
             worlds: worlds::of(seed),
+            measured: false,
         };
         worlds::fit(&mut scenario, rng);
         scenario
@@ -99,6 +103,7 @@ impl Scenario {
             groups: 0,
             fall_back,
             worlds,
+            measured: false,
         }
     }
 

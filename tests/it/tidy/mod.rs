@@ -257,7 +257,7 @@ fn no_file_is_an_orphan() {
 fn only_tests_of_a_cluster_are_ignored() {
     let word = concat!("#[", "ignore");
     // A benchmark is no test: it says how long something takes, and nothing fails.
-    let meant = ["tests/e2e.rs", "tests/it/chaos/bench.rs", "tests/sim/tests/it/kubernetes/mod.rs"];
+    let meant = ["tests/e2e.rs", "tests/it/chaos/bench/mod.rs", "tests/sim/tests/it/kubernetes/mod.rs"];
     let ignored =
         sources().into_iter().filter(|path| !meant.contains(&below(path, "")) && read(path).contains(word));
     let ignored: Vec<PathBuf> = ignored.collect();
