@@ -345,5 +345,5 @@ fn a_job_keeps_a_node_only_if_the_nodeop_that_it_names_works_by_it() {
     assert!(!works("op", names_it.clone(), Some(1)), "it is our own");
     assert!(!works("b", json!({"phase": "Pending"}), Some(1)), "it has no part in the node");
     assert!(works("b", names_it, Some(1)));
-    assert!(works("b", json!({"phase": "Pending"}), None), "it is still to be taken over");
+    assert!(works("b", json!({"phase": "Pending"}), None), "the Go operator's, of which nothing is written");
 }
