@@ -20,7 +20,7 @@
 //! | record | where | what follows from it | if the operator dies here |
 //! |---|---|---|---|
 //! | 1. intent: the node's entry says `Claim` | the NodeOp's status, at its resourceVersion | the node is claimed and cordoned | the entry says that the node may be ours; the next leader claims it, or gives it back |
-//! | 2. claim: `claimed-by` names the NodeOp's UID, `cordoned-by` too if it was us who cordoned it | the Node, at its resourceVersion, in one patch | its pods are evicted, its waiter starts | the claim keeps all others off, and tells whose it is: it is finished, or released |
+//! | 2. claim: `claimed-by` names the NodeOp's UID, `cordoned-by` too if it was us who cordoned it | the Node, at its resourceVersion, in one patch | its waiter starts, and then its pods are evicted | the claim keeps all others off, and tells whose it is: it is finished, or released |
 //! | 3. a Job, suspended, whose name stands in the status | the API server | its UID is read | a suspended Job runs nothing: it is found under its name, or made again |
 //! | 4. the Job's UID | the status | the Job is resumed | the Job is ours by that UID and no other, so none can be run twice; it is resumed |
 //! | 5. the sentinel: a file that names the Job and the present boot id | the node, written by the Job after the command's success | the waiter reboots the node, once the Job is `Complete` | nothing is needed of it: the waiter reads the file, and asks the API server about the Job |

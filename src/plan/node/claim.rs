@@ -16,6 +16,7 @@ use crate::plan::{
         job::{record_of, start_job},
         state::{At, DrainRecord, ImageRecord, Pending, State, Working},
         traffic,
+        waiter::{self, Room, Waiter},
         waiting::{Draining, NotClaimed, Precedes, Starting, Waiting},
     },
     quorum,
@@ -88,13 +89,33 @@ fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: &NotClai
     ctx.moves(state, why)
 }
 
-/// Once load balancers have left the node, if they are to, it is disturbed.
+/// Once load balancers have left the node, if they are to, and its waiter stands, if it is drained for a reboot,
+/// it is disturbed. What keeps a waiter from a node keeps it from others as well, and else each of them would be
+/// emptied for nothing, one after the other. One that the node has no room for waits for the drain.
 fn after_claim(ctx: &NodeContext<'_>) -> Planned<Decision> {
+    let mut effects = Effects::default();
+    let starting = match effects.absorb(waiter_of_drained(ctx)) {
+        Waiter::Decided(next) => return next.with(effects),
+        Waiter::Starting(Starting::NoRoomYet { .. }) | Waiter::Ready | Waiter::NotAsked => None,
+        Waiter::Starting(why) => Some(Waiting::Waiter(why)),
+    };
     if let Some(until) = traffic::awaited_until(ctx) {
-        return Waiting::LoadBalancers { until }.with(Effects::wake_at(until));
+        effects.add(Effects::wake_at(until));
+        return Waiting::LoadBalancers { until }.with(effects);
+    }
+    if let Some(why) = starting {
+        return why.with(effects);
     }
     let said = traffic::say_stays(ctx).map(Effects::from).unwrap_or_default();
-    next_step(ctx).with(said)
+    next_step(ctx).with(effects).with(said)
+}
+
+/// Nothing of a node that is not drained is disturbed before its Job.
+fn waiter_of_drained(ctx: &NodeContext<'_>) -> Planned<Waiter> {
+    if ctx.op.intent.drain.is_none() {
+        return Waiter::NotAsked.into();
+    }
+    waiter::ensure(ctx, &record_of(ctx).name, Room::Awaited)
 }
 
 fn next_step(ctx: &NodeContext<'_>) -> Decision {
@@ -111,9 +132,9 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
         detaching_since: None,
     };
     // What is about to be so is said with the step, and needs no write of its own a second later.
-    let message = match intent.reboot {
-        true => Waiting::Waiter(Starting::Starts),
-        false => Waiting::Drain { drain: Draining::Listing(None), waiter: None },
+    let message = match intent.drain {
+        None => Waiting::Waiter(Starting::Starts),
+        Some(_) => Waiting::Drain { drain: Draining::Listing(None), waiter: None },
     };
     // The Job's name stands in status from here on, so that the Job can be made as soon as the node is ready
     // for it.

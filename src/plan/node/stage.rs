@@ -68,9 +68,11 @@ impl Stage {
         match self {
             Self::Pending => "a target that nothing was done for yet, or whose preflight has passed",
             Self::Preflight => "its preflight pod looks at the node, which is neither claimed nor cordoned",
-            Self::Claim => "taken: the node is being claimed and cordoned",
+            Self::Claim => {
+                "taken: the node is being claimed and cordoned, and its reboot waiter starts if it is to be drained"
+            }
             Self::Drain => {
-                "the node is being drained, while its reboot waiter starts; then the Job is made, suspended"
+                "the node is being drained, if that is asked for, beside its reboot waiter; then the Job is made, suspended"
             }
             Self::Job => "the Job is resumed once its UID is recorded, and runs",
             Self::Reboot => "the Job has succeeded, and the node is awaited in another boot",
@@ -122,9 +124,19 @@ pub const TRANSITIONS: &[Transition] = &[
         "another operation was first, the quorum is not kept any more, or the node must not be taken any more: it \
          is on hold, away, or has rebooted; the operation is paused, stopped or expired",
     ),
-    (Stage::Claim, Stage::Drain, "claimed, and a drain or a reboot is asked for"),
+    (
+        Stage::Claim,
+        Stage::Drain,
+        "claimed, and a drain or a reboot is asked for; where both are, once the reboot waiter is ready, or has no \
+         room before the drain",
+    ),
     (Stage::Claim, Stage::Job, "claimed, and neither is asked for"),
-    (Stage::Claim, Stage::Failed, "the NodeOp was deleted, or the node was"),
+    (
+        Stage::Claim,
+        Stage::GivenUp,
+        "the reboot waiter takes too long or cannot start, or the NodeOp was deleted",
+    ),
+    (Stage::Claim, Stage::Failed, "the same, and nothing is left that could act; or the node was deleted"),
     (Stage::Drain, Stage::Job, "drained, the reboot waiter is ready, and the Job is made"),
     (Stage::Drain, Stage::GivenUp, "the drain or the reboot waiter takes too long or is refused"),
     (

@@ -1,13 +1,13 @@
-//! Ahead of its turn: while a node reboots, the next one in line gets its reboot waiter.
+//! Ahead of its turn: while a node is worked on, the next one in line gets its reboot waiter.
 //!
-//! So the operator's image is pulled, and whether a waiter can start at all is seen, before the node is
-//! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
+//! So the operator's image is pulled before the node is cordoned, and the node is not kept away for the time
+//! that this takes: it is not drained before its waiter stands. A waiter is harmless ahead of its
 //! turn: without a sentinel of its own Job, which is not made before the node is claimed, it reboots nothing.
 
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeStatus, Phase, Step},
+        nodeop::{NodeStatus, Phase},
     },
     plan::{
         model::{
@@ -35,11 +35,11 @@ pub fn for_next(ctx: &RolloutContext<'_>, rollout: &Rollout) -> Effects {
     }
 }
 
-/// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
+/// Makes the waiters of as many nodes as are about to get a slot, because one before them has it.
 fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Effects {
     let RolloutContext { snapshot, op, .. } = ctx;
-    let running = nodes.marked([Mark::Running]);
-    let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
+    // One that is given up keeps its slot, perhaps.
+    let soon = nodes.marked([Mark::Running]).filter(|(_, node)| node.given_up.is_none()).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
         return Effects::default();
     }
@@ -204,10 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn the_next_node_gets_its_waiter_while_the_one_before_it_reboots() {
-        assert_eq!(made(&planned(at_step("Reboot"), json!({}), None)), ["n2"]);
-        assert!(made(&planned(at_step("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
-        assert!(made(&planned(at_step("Job"), json!({}), None)).is_empty(), "the operation may still fail");
+    fn the_next_node_gets_its_waiter_while_the_one_before_it_is_worked_on() {
+        for step in ["Job", "Reboot"] {
+            assert_eq!(made(&planned(at_step(step), json!({}), None)), ["n2"]);
+            assert!(made(&planned(at_step(step), json!({}), Some("n2"))).is_empty(), "it has one");
+        }
+        let mut given_up = at_step("Job");
+        given_up["givenUp"] = "no".into();
+        assert!(made(&planned(given_up, json!({}), None)).is_empty(), "it may keep its slot");
         assert!(made(&planned(at_step("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
         let check = json!({"preflight": {"command": ["true"]}});
         assert!(

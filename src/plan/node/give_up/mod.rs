@@ -162,9 +162,10 @@ fn end(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Option<Open>> {
     {
         return Planned { value: Some(Open::JobPodsEnd), effects }.with(ends_waiters());
     }
-    // Nothing was made for a node that is only about to be claimed; a waiter that was made ahead of its turn
-    // is ended with its release.
-    let waits = ctx.op.intent.reboot && !matches!(ctx.work.at, At::Claim { .. });
+    // For a node that is only about to be claimed a waiter is made where it is drained next; one that was made
+    // ahead of its turn is ended with its release.
+    let waits =
+        ctx.op.intent.reboot && (ctx.op.intent.drain.is_some() || !matches!(ctx.work.at, At::Claim { .. }));
     // The waiter of a Job that failed removes the sentinel and ends by itself, or is ended when its node is
     // released: no reboot can follow. One that was just made, and that no cache shows, has to be seen first.
     let key = (ctx.op.id.namespace.clone(), ctx.op.object_name(node, "reboot", attempt));

@@ -55,7 +55,7 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     Made,
-    /// The drain goes on. A waiter that the node has no room for waits for it: no pod is ever pushed aside
+    /// The drain goes on, or is still to begin. A waiter that the node has no room for waits for it: no pod is ever pushed aside
     /// for a waiter.
     Awaited,
 }
@@ -294,7 +294,12 @@ fn until(ctx: &NodeContext<'_>) -> Timestamp {
     if !may_give_up(ctx) {
         return ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(ctx.snapshot.now);
     }
-    let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
+    let begun = match &ctx.work.at {
+        // Before that the API server may not have let us claim the node for hours.
+        At::Claim { .. } => Some(ctx.snapshot.claimed_since(&ctx.op.id, &ctx.node.name).into()),
+        At::Drain(drain) => Some(drain.started),
+        At::Job(_) | At::Reboot(_) | At::Verify(_) => ctx.entry.since,
+    };
     let wanted = ctx.work.waiter.wanted_since.or(begun);
     let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
     let stood = ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, &name);

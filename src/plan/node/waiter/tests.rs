@@ -5,11 +5,14 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{names::container, nodeop::Phase},
+    api::{
+        names::container,
+        nodeop::{Phase, Step},
+    },
     plan::{
         model::{
             effects::Plan,
-            snapshot::{ContainerState, ContainerView, Owner},
+            snapshot::{ContainerState, ContainerView, Owner, PodPhase},
         },
         node::fixtures::{World, at},
     },
@@ -103,6 +106,72 @@ fn a_waiter_that_is_killed_again_and_again_ends_with_a_reason() {
         said.contains("the reboot waiter was lost 50 times") && said.contains("somebody deleted it"),
         "{said}"
     );
+}
+
+/// Claimed for a drain and a reboot, and nothing is done to it yet.
+fn claimed() -> World {
+    let entry = json!({"phase": "Running", "step": "Claim", "nodeUid": "n1", "lastUpdated": Time(at(0))});
+    let drain = serde_json::from_value(json!({"enabled": true})).unwrap();
+    World::new(entry).op(|op| op.spec.drain_options = Some(drain))
+}
+
+/// What keeps it from this node keeps it from others, and each would be emptied for nothing.
+#[test]
+fn a_node_is_drained_once_its_waiter_stands_or_has_no_room_before_that() {
+    let step_with = |pod: &dyn Fn(&World) -> Option<PodView>| {
+        let mut world = claimed();
+        if let Some(pod) = pod(&world) {
+            world.put(pod);
+        }
+        let out = world.pass(1);
+        (world.entry().step, makes_waiter(&out), world)
+    };
+    let waits = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
+    let with = |world: &World, state| PodView {
+        containers: vec![ContainerView::new(container::REBOOT, state)],
+        ..world.waiter(0)
+    };
+    let (step, made, _) = step_with(&|_| None);
+    assert_eq!((step, made), (Some(Step::Claim), true));
+    let (step, _, mut world) = step_with(&|world| Some(with(world, waits("CrashLoopBackOff"))));
+    assert_eq!(step, Some(Step::Claim));
+    world.pass(39);
+    assert!(world.entry().message.unwrap().contains("the reboot waiter: CrashLoopBackOff"));
+    world.pass(41);
+    world.snapshot.pods = <_>::default();
+    world.pass(42);
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.job_name), (Phase::Failed, None), "nothing has begun");
+    assert!(entry.message.unwrap().contains("the reboot waiter did not get ready in 40 s"));
+
+    let (step, ..) = step_with(&|world| Some(standing(world)));
+    assert_eq!(step, Some(Step::Drain));
+    let refused = |world: &World| {
+        let pod = with(world, waits("ContainerCreating"));
+        Some(PodView { phase: PodPhase::Failed, reason: "OutOfpods".into(), ..pod })
+    };
+    assert_eq!(step_with(&refused).0, Some(Step::Drain), "the drain makes room for it");
+    for drains in [false, true] {
+        let mut world = claimed().op(|op| {
+            op.spec.drain_options = op.spec.drain_options.take().filter(|_| drains);
+            op.spec.reboot_on_success = (!drains).then_some(true);
+        });
+        world.pass(1);
+        assert_eq!(world.entry().step, Some(Step::Drain), "nobody is evicted, or nothing reboots it");
+    }
+}
+
+/// The API server may not have let us claim the node for hours.
+#[test]
+fn the_time_of_a_waiter_counts_from_when_its_node_is_claimed() {
+    let mut world = claimed().node(|node| (node.claimed_by, node.cordoned_by) = (None, None));
+    world.pass(10_000);
+    let me = world.me.clone();
+    let mut world = world.node(|node| node.claimed_by = Some(me));
+    for (second, phase) in [(10_001, Phase::Running), (10_040, Phase::Running), (10_041, Phase::Failed)] {
+        world.pass(second);
+        assert_eq!(world.entry().phase, phase, "{second}: {:?}", world.entry());
+    }
 }
 
 /// A cache that goes on from elsewhere may miss a pod for a moment.

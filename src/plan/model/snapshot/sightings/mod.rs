@@ -91,6 +91,8 @@ pub struct Sightings {
     unbalanced: BTreeMap<String, Timestamp>,
     /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
     unwatched: BTreeMap<(String, String), Timestamp>,
+    /// Since when nodes that are in step `Claim` have been claimed, by the NodeOp's UID and the node's name.
+    claimed: BTreeMap<(String, String), Timestamp>,
     /// Waiters that stood on nodes whose operation has not begun, by the NodeOp's UID and the node's name.
     stood: BTreeMap<(String, String), Stood>,
     /// Pods of nodes that are drained which are being deleted, by UID.
@@ -133,6 +135,7 @@ impl Sightings {
         let unbalanced = snapshot.nodes.that_are(NodeClass::Marked).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
+        self.renew_claimed(snapshot);
         self.renew_stood(snapshot);
         if !self.noted_endings.is(&snapshot.drained_pods) {
             let drained_pods = snapshot.drained_pods.values().flat_map(|pods| pods.iter());
@@ -192,6 +195,19 @@ impl Sightings {
         self.unwatched.retain(|key, _| there.contains(key));
         for key in there {
             self.unwatched.entry(key).or_insert(snapshot.now);
+        }
+    }
+
+    fn renew_claimed(&mut self, snapshot: &Snapshot) {
+        let mut before = mem::take(&mut self.claimed);
+        let claims = snapshot.running().filter(|(_, _, entry)| entry.step == Some(Step::Claim));
+        for (op, node, _) in claims {
+            let op = OpRef::of(op);
+            if snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&op)) {
+                let key = (op.uid, node.clone());
+                let since = before.remove(&key).unwrap_or(snapshot.now);
+                self.claimed.insert(key, since);
+            }
         }
     }
 
@@ -338,9 +354,14 @@ impl Snapshot {
 
     /// The nodes that are worked on, and whose operation has not succeeded, as far as their status says.
     fn preparing(&self) -> impl Iterator<Item = (OpRef, &str)> + '_ {
-        let prepares = |entry: &NodeStatus| matches!(entry.step, Some(Step::Drain | Step::Job));
+        let prepares = |entry: &NodeStatus| matches!(entry.step, Some(Step::Claim | Step::Drain | Step::Job));
         let preparing = self.running().filter(move |(_, _, entry)| prepares(entry));
         preparing.map(|(op, node, _)| (OpRef::of(op), node.as_str()))
+    }
+
+    /// Since when we have seen the node, which is in step `Claim`, claimed by the NodeOp; now, if we have not.
+    pub fn claimed_since(&self, op: &OpRef, node: &str) -> Timestamp {
+        self.sightings.claimed.get(&(op.uid.clone(), node.to_owned())).copied().unwrap_or(self.now)
     }
 
     /// Until when the waiter of this name stood, as far as we have seen it stand; now, if it still does.

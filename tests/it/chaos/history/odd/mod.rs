@@ -320,22 +320,21 @@ impl Past<'_> {
         };
         let message = entry.message.as_deref().unwrap_or_default();
         // Before that, and of a drain or a command of its own, a node may fail for another reason.
-        let other = step == Some(Step::Claim)
-            || [
-                "drain",
-                "the command failed",
-                "this node must not",
-                "deleted",
-                "interrupted",
-                "the node rebooted while",
-                "replaced the image",
-                "an earlier upgrade",
-                "has written",
-                "OutOfpods",
-                "ImagePullBackOff",
-            ]
-            .iter()
-            .any(|it| message.contains(it));
+        let other = [
+            "drain",
+            "the command failed",
+            "this node must not",
+            "deleted",
+            "interrupted",
+            "the node rebooted while",
+            "replaced the image",
+            "an earlier upgrade",
+            "has written",
+            "OutOfpods",
+            "ImagePullBackOff",
+        ]
+        .iter()
+        .any(|it| message.contains(it));
         // Where somebody deletes the pods of Jobs, nobody is left to say it.
         let nobody = self.scenario.is(Kind::Lingering) && message.contains("none of its pods is left");
         let told = nobody || words.iter().any(|words| message.contains(words));
@@ -370,12 +369,10 @@ impl Past<'_> {
     /// What cannot start is given up after its time, once.
     fn given_up(&mut self, op: &NodeOp, key: &(String, String)) {
         let Some((since, phase, step)) = self.odd.steps.get(key).copied() else { return };
+        let prepares = intent(op).reboot && matches!(step, Some(Step::Claim | Step::Drain));
         let waits = match self.odd.hopeless.get(&key.1) {
-            Some(&"waiter") => step == Some(Step::Drain) && intent(op).reboot,
-            Some(&"sandbox") => {
-                matches!(step, Some(Step::Job | Step::Preflight))
-                    || (step == Some(Step::Drain) && intent(op).reboot)
-            }
+            Some(&"waiter") => prepares,
+            Some(&"sandbox") => matches!(step, Some(Step::Job | Step::Preflight)) || prepares,
             _ => false,
         };
         let limit = Duration::from_secs(intent(op).pull_timeout.as_secs().unsigned_abs()) + SLACK;
