@@ -141,7 +141,7 @@ impl Actor {
         let labelled = ListParams::default().labels(&format!("{}={label}", names::NODEOP)).limit(PAGE);
         let mut next = Some(labelled);
         while let Some(params) = next.take().filter(|_| *room > 0) {
-            let page = self.write(self.api::<K>(namespace(op)).list(&params)).await?;
+            let page = self.read(self.api::<K>(namespace(op)).list(&params)).await?;
             next = pages::after(params, page.metadata);
             let ours = page.items.iter().filter(|found| is_ours(op, *found)).take(*room);
             let ours: Vec<&K> = ours.collect();

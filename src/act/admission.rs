@@ -130,7 +130,7 @@ impl Actor {
         K::DynamicType: Default,
     {
         let params = PostParams { dry_run: true, field_manager: Some(names::MANAGER.into()) };
-        let admitted = self.write_admitted(self.api::<K>(namespace(op)).create(&params, object)).await?;
+        let admitted = self.write(self.api::<K>(namespace(op)).create(&params, object)).await?;
         unlabelled(object.meta(), admitted.meta()).map_or(Ok(admitted), |missing| Err(missing.into()))
     }
 }

@@ -102,7 +102,7 @@ impl Actor {
     async fn pod_on(&self, node: &str, pod: &Target) -> anyhow::Result<Option<Metadata<Pod, Part>>> {
         let there = format!("metadata.name={},spec.nodeName={node}", pod.name);
         let params = ListParams::default().fields(&there).limit(1);
-        let found = self.write(self.api::<Metadata<Pod, Part>>(&pod.namespace).list(&params)).await?;
+        let found = self.read(self.api::<Metadata<Pod, Part>>(&pod.namespace).list(&params)).await?;
         Ok(found.items.into_iter().next())
     }
 
@@ -115,7 +115,7 @@ impl Actor {
         let Some(job) = job else { return Ok(None) };
         let api = self.api::<Job>(pod.namespace.as_deref().unwrap_or_default());
         let found = self
-            .write(api.get_opt(&job.name))
+            .read(api.get_opt(&job.name))
             .await
             .with_context(|| format!("reading its Job {}", job.name))?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&job.uid));

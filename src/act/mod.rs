@@ -29,6 +29,7 @@ pub use self::events::OnWritten;
 use self::events::Outbox;
 pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
+    api::webhooks,
     observe::LiveObject,
     plan::model::action::{Action, Notice},
     render::{RenderConfig, access::Grant, job, waiter},
@@ -46,16 +47,11 @@ struct Patience {
     suspect: &'static str,
 }
 
-/// With what nobody but the API server has a say in.
+/// With what nobody but the API server has a say in; and with Events, for which nobody waits.
 const SERVER: Patience = Patience { limit: REQUEST_TIMEOUT, suspect: "" };
 
-/// With what admission webhooks are asked about. The API server waits ten seconds for one that says nothing
-/// else; and with a client that goes away it drops the request, so that no try would ever get any further.
-const WEBHOOKS: Patience = Patience {
-    limit: Duration::from_secs(12),
-    suspect: "; an admission webhook may be what takes so long (kubectl get \
-              mutatingwebhookconfigurations,validatingwebhookconfigurations)",
-};
+/// With what admission webhooks may be asked about.
+const WEBHOOKS: Patience = Patience { limit: webhooks::ANSWER_WITHIN, suspect: webhooks::SUSPECT };
 
 /// A term of leadership: when it began, by the clock of this process.
 pub type Term = Timestamp;
@@ -96,14 +92,15 @@ impl Actor {
         Self { term: Some(term), ..self.clone() }
     }
 
-    /// One write: fenced, and with an end.
+    /// One write: fenced, and with an end. Webhooks may look at each, also where something is deleted, or its
+    /// status or its finalizers change.
     async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-        Ok(self.answer_to(request, SERVER).await??)
+        Ok(self.answer_to(request, WEBHOOKS).await??)
     }
 
-    /// One write of an object that webhooks may look at.
-    async fn write_admitted<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-        Ok(self.answer_to(request, WEBHOOKS).await??)
+    /// One read on which a write depends.
+    async fn read<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+        Ok(self.answer_to(request, SERVER).await??)
     }
 
     /// The answer to one write, whatever it says; the patience is cut short where another replica might lead

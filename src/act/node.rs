@@ -79,7 +79,7 @@ impl Actor {
         let api = Api::<Node>::all(self.client.clone());
         let patch = Patch::Strategic(conditions(resource_version, change, at));
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        let node = self.write_admitted(api.patch_status(name, &params, &patch)).await?;
+        let node = self.write(api.patch_status(name, &params, &patch)).await?;
         Ok(vec![LiveObject::Node(Box::new(node))])
     }
 
@@ -92,7 +92,7 @@ impl Actor {
         let api = Api::<Node>::all(self.client.clone());
         let patch = Patch::Merge(patch(resource_version, change));
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        let node = self.write_admitted(api.patch(name, &params, &patch)).await?;
+        let node = self.write(api.patch(name, &params, &patch)).await?;
         if let Some(notice) = &change.notice {
             self.say(&about_node(name), std::slice::from_ref(&**notice));
         }

@@ -20,8 +20,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-use super::{Actor, Fence, REQUEST_TIMEOUT, Term};
-use crate::{api::nodeop::NodeOp, plan::model::action::Action, render::RenderConfig};
+use super::{Actor, Fence, Term};
+use crate::{
+    api::{
+        nodeop::{NodeOp, NodeOpStatus, Phase},
+        webhooks::ANSWER_WITHIN,
+    },
+    plan::model::action::{Action, Target},
+    render::RenderConfig,
+};
 
 /// An API server that answers as a function does, with a code and an object, and after as long as it says.
 #[derive(Clone)]
@@ -117,7 +124,7 @@ async fn no_write_is_begun_in_doubt_or_lasts_until_another_replica_may_lead() {
     };
     assert!(actor.write(write()).await.is_err());
     assert_eq!(begun.load(Relaxed), 0, "leadership is in doubt");
-    for (remains, lasts) in [(2, 2), (60, REQUEST_TIMEOUT.as_secs())] {
+    for (remains, lasts) in [(2, 2), (60, ANSWER_WITHIN.as_secs())] {
         *left.0.lock().unwrap() = Some(Duration::from_secs(remains));
         let from = Instant::now();
         assert!(actor.write(write()).await.is_err());
@@ -127,18 +134,27 @@ async fn no_write_is_begun_in_doubt_or_lasts_until_another_replica_may_lead() {
 
 /// The API server gives a webhook that does not answer ten seconds, and drops the request if we go away.
 #[tokio::test(start_paused = true)]
-async fn what_webhooks_are_asked_about_has_the_time_that_they_have() {
+async fn each_write_has_the_time_that_webhooks_have() {
     let op: Arc<NodeOp> = Arc::new(
         serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": ["true"], "preflight": {"command": ["true"]}}}))
         .unwrap(),
     );
-    let make = Action::CreatePreflightPod { op, node: "n1".into(), name: "p".into() };
-    for (takes, made) in [(10, true), (14, false)] {
-        let client = Server::slowly(move |_| (Duration::from_secs(takes), 201, json!({"metadata": {}})));
+    let pod = Target { namespace: "ns".into(), name: "p".into(), uid: "p".into() };
+    let status = NodeOpStatus { phase: Some(Phase::Running), ..NodeOpStatus::default() };
+    let writes = [
+        Action::DeletePod { pod, why: "it is over" },
+        Action::PatchStatus { op: op.clone(), status: status.into(), notices: vec![] },
+        Action::SetFinalizers { op: op.clone(), finalizers: vec![] },
+        Action::CreatePreflightPod { op, node: "n1".into(), name: "p".into() },
+    ];
+    for (write, (takes, made)) in writes.iter().flat_map(|write| [(write, (10, true)), (write, (14, false))])
+    {
+        let object = json!({"metadata": {}, "spec": {"containers": []}});
+        let client = Server::slowly(move |_| (Duration::from_secs(takes), 200, object.clone()));
         let left = Arc::new(Left(Mutex::new(Some(Duration::from_secs(60)))));
-        let answer = actor(client, left).carry_out(&make).await;
-        assert_eq!(answer.is_ok(), made, "{answer:?}");
+        let answer = actor(client, left).carry_out(write).await;
+        assert_eq!(answer.is_ok(), made, "{write}: {answer:?}");
         assert!(answer.is_ok() || format!("{answer:?}").contains("an admission webhook may"), "{answer:?}");
     }
 }

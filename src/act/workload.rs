@@ -55,9 +55,9 @@ impl Actor {
         let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
         let mut request = Request::new(api.resource_url()).create(&params, serde_json::to_vec(object)?)?;
         request.extensions_mut().insert("create");
-        match self.write_admitted(self.client.request::<Read>(request)).await {
+        match self.write(self.client.request::<Read>(request)).await {
             Err(error) if is_conflict(&error) => {
-                self.write(api.get(&object.name_any())).await.context("reading the one that exists")
+                self.read(api.get(&object.name_any())).await.context("reading the one that exists")
             }
             answer => answer,
         }
@@ -140,7 +140,7 @@ impl Actor {
         patch["metadata"]["uid"] = json!(job.uid);
         let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        let written = self.write_admitted(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
+        let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
         Ok(vec![LiveObject::Job(Box::new(written))])
     }
 

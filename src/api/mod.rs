@@ -44,3 +44,4 @@ mod times;
 pub mod upgrade;
 pub mod volume_attachment;
 pub mod volume_claim;
+pub mod webhooks;

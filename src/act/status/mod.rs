@@ -138,7 +138,7 @@ impl Actor {
         // A recorder keeps each Event for six minutes, to count it up if it is said again. We say each
         // once, and a rollout over thousands of nodes says many.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-        self.write(recorder.publish(&fit(event), about)).await
+        Ok(self.answer_to(recorder.publish(&fit(event), about), super::SERVER).await??)
     }
 }
 

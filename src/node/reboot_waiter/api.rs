@@ -27,10 +27,10 @@ use tracing::{debug, warn};
 
 use super::{
     decide::{Announced, Job, Live, Pod},
-    request::{RequestError, is_code, is_denied, is_replaced, within},
+    request::{RequestError, SHORT, is_code, is_denied, is_replaced, within},
 };
 use crate::{
-    api::{error_text::error_message, job::Job as KubeJob, names, pod::Pod as KubePod},
+    api::{error_text::error_message, job::Job as KubeJob, names, pod::Pod as KubePod, webhooks},
     contract::{env, reboot_state},
 };
 
@@ -116,7 +116,7 @@ impl Cluster {
         } else {
             self.look_at_job(job_uid).await
         };
-        let pod = match within(self.pods.get_opt(&self.me.name)).await {
+        let pod = match within(SHORT, self.pods.get_opt(&self.me.name)).await {
             Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid),
             Err(error) => self.unanswered("the pod", &error, Pod::Unknown),
         };
@@ -124,7 +124,7 @@ impl Cluster {
     }
 
     async fn look_at_job(&self, job_uid: Option<&str>) -> Job {
-        match within(self.jobs.get_opt(&self.job)).await {
+        match within(SHORT, self.jobs.get_opt(&self.job)).await {
             Ok(job) => judge_job(job.as_ref(), job_uid, &self.owner_uid),
             Err(error) => self.unanswered("the Job", &error, Job::Unknown),
         }
@@ -149,11 +149,13 @@ impl Cluster {
         }
     }
 
-    /// An admission policy of an earlier version knows nothing of the boot, and refuses it.
+    /// An admission policy of an earlier version knows nothing of the boot, and refuses it. Webhooks have their
+    /// time, or it would never be said that the waiter waits; but no reboot waits for them.
     async fn annotate(&self, state: &str) -> Result<KubePod, RequestError> {
+        let limit = if state == reboot_state::REBOOTING { SHORT } else { webhooks::ANSWER_WITHIN };
         let patch = |annotations: serde_json::Value| {
             let patch = Patch::Merge(json!({"metadata": {"uid": self.me.uid, "annotations": annotations}}));
-            async move { within(self.pods.patch(&self.me.name, &PatchParams::default(), &patch)).await }
+            async move { within(limit, self.pods.patch(&self.me.name, &PatchParams::default(), &patch)).await }
         };
         let state_alone = json!({(names::REBOOT_STATE): state});
         let Some(boot) = &self.boot else { return patch(state_alone).await };

@@ -4,29 +4,39 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use crate::api::error_text::{error_message, is_conflict};
+use crate::api::{
+    error_text::{error_message, is_conflict},
+    webhooks,
+};
 
-/// How long one request may take. A reboot waits for it, so it is short.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take for which a reboot waits.
+pub const SHORT: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 pub enum RequestError {
     Answer(Box<kube::Error>),
-    Timeout,
+    /// It was awaited for as long as this.
+    Timeout(Duration),
 }
 
 impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answer(error) => f.write_str(&error_message(error.as_ref())),
-            Self::Timeout => write!(f, "no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+            Self::Timeout(limit) => {
+                let suspect = if *limit == webhooks::ANSWER_WITHIN { webhooks::SUSPECT } else { "" };
+                write!(f, "no answer within {} s{suspect}", limit.as_secs())
+            }
         }
     }
 }
 
-pub async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, request)
-        .map(|answer| answer.map_err(|_| RequestError::Timeout));
+pub async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, RequestError> {
+    let answer =
+        tokio::time::timeout(limit, request).map(|answer| answer.map_err(|_| RequestError::Timeout(limit)));
     answer.await?.map_err(|error| RequestError::Answer(Box::new(error)))
 }
 

@@ -16,6 +16,9 @@ pub const POD: &str = "waiter";
 pub const JOB: &str = "job-1";
 pub const OWNER: &str = "owner-uid";
 
+/// How long a webhook is awaited that says nothing of it.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 struct State {
     pod_uid: String,
@@ -27,6 +30,8 @@ struct State {
     replaced_late: bool,
     /// An announcement that names the boot is refused.
     knows_no_boot: bool,
+    /// A webhook that never answers, and may be ignored, is asked about each change.
+    has_dead_webhook: bool,
     /// Its token is not taken any more from then on.
     token_ends_late: bool,
     token_ended: bool,
@@ -123,6 +128,12 @@ impl Api {
         self.change(|state| state.knows_no_boot = true);
     }
 
+    /// A webhook that never answers, and may be ignored, is asked about each change: that takes as long as it may,
+    /// and a client that goes away meanwhile takes its request with it.
+    pub fn has_dead_webhook(&self) {
+        self.change(|state| state.has_dead_webhook = true);
+    }
+
     /// The requests so far, as `METHOD path`.
     pub fn log(&self) -> Vec<String> {
         self.state.0.lock().unwrap().log.clone()
@@ -158,6 +169,12 @@ impl Api {
         }
         if path.contains("watch=true") {
             return self.watch(&mut stream);
+        }
+        if method == "PATCH" && self.state.0.lock().unwrap().has_dead_webhook {
+            stream.set_read_timeout(Some(WEBHOOK_TIMEOUT))?;
+            if stream.read(&mut [0]).is_ok() {
+                return Ok(());
+            }
         }
         let (code, answer) = self.change(|state| state.answer(&method, &path, &body));
         let text = answer.to_string();

@@ -68,6 +68,15 @@ fn where_it_may_not_say_in_which_boot_it_is_it_says_the_rest() {
     assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
 }
 
+#[test]
+fn a_webhook_that_never_answers_keeps_no_waiter_from_saying_that_it_waits() {
+    let node = Node::new("b1");
+    node.api.has_dead_webhook();
+    let _waiter = node.waiting();
+    let tries = node.api.log().iter().filter(|request| request.starts_with("PATCH")).count();
+    assert_eq!(tries, 1, "{:?}", node.api.log());
+}
+
 /// kind and k3d.
 #[test]
 fn a_node_that_keeps_its_boot_id_is_asked_once() {
