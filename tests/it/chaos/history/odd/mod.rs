@@ -306,13 +306,13 @@ impl Past<'_> {
             self.room_beside_failures(op, node, now);
         }
         if entry.phase == Phase::Failed && old.phase != Phase::Failed {
-            self.words(&key, old.step, entry);
+            self.words(&key, entry);
         }
         self.reasons(&key, entry, now);
     }
 
     /// A node on which nothing could start, or write, failed with the words that say so.
-    fn words(&mut self, key: &(String, String), step: Option<Step>, entry: &NodeStatus) {
+    fn words(&mut self, key: &(String, String), entry: &NodeStatus) {
         let words: &[&str] = match self.odd.hopeless.get(&key.1) {
             Some(&"sandbox") => &["sandbox"],
             Some(&"disk") => &["Read-only file system", "No space left"],
