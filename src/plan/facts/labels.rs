@@ -7,25 +7,27 @@ use crate::{
     contract::Facts,
     plan::model::{
         action::NodeChange,
-        snapshot::{NodeView, facts_of},
+        snapshot::{NodeView, fact_labels, facts_of},
     },
 };
 
 /// The one patch that makes the node say its facts.
 pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
     let (mut labels, mut annotations) = if node.is_left_alone() { <_>::default() } else { wanted(facts) };
-    let fact_labels =
-        names::FACT_LABELS.iter().map(|(name, _)| *name).chain([names::MANAGED, names::BOOT_STATE]);
     let fact_annotations = names::FACT_ANNOTATIONS.iter().map(|(name, _)| *name);
     if node.is_left_alone() {
         labels.clear();
     } else {
-        retire(&node.labels, fact_labels, &mut labels);
+        retire(&node.labels, fact_labels(), &mut labels);
         retire(&node.annotations, fact_annotations, &mut annotations);
     }
     annotations.insert(names::RELEASE.into(), facts.version.clone());
     annotations.insert(names::BOOT_STATE_OF.into(), Some(facts.boot_state.clone()).filter(|_| facts.kairos));
-    annotations.insert(names::FACTS_OF.into(), Some(facts_of(&facts.boot)));
+    let label = |name: &str| match labels.get(name) {
+        Some(value) => value.as_deref(),
+        None => node.labels.get(name).map(String::as_str),
+    };
+    annotations.insert(names::FACTS_OF.into(), Some(facts_of(&facts.boot, label)));
     labels.retain(|key, value| node.labels.get(key) != value.as_ref());
     annotations.retain(|key, value| node.annotations.get(key) != value.as_ref());
     NodeChange { labels, annotations, ..NodeChange::default() }
@@ -147,7 +149,7 @@ mod tests {
             [
                 "kairos.io/version=v3.5.0",
                 "operator.kairos.io/boot-state=active",
-                "operator.kairos.io/facts-of=b2/3",
+                "operator.kairos.io/facts-of=b2/3/be0b896d",
                 "operator.kairos.io/release=v3.5.0-k3sv1.30.11+k3s1"
             ]
         );
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(text(&change.labels), ["kairos.io/managed=(removed)"]);
         assert_eq!(
             text(&change.annotations),
-            ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/3"]
+            ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/3/57be87a1"]
         );
     }
 

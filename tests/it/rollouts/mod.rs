@@ -101,7 +101,8 @@ impl Cluster {
 
     fn read_facts(&mut self, name: &str) {
         self.node(name, |node| {
-            drop(node.annotations.insert(names::FACTS_OF.into(), facts_of(&node.boot_id)))
+            let of = facts_of(&node.boot_id, |label| node.labels.get(label).map(String::as_str));
+            drop(node.annotations.insert(names::FACTS_OF.into(), of))
         });
     }
 

@@ -180,7 +180,7 @@ fn pods_of_an_earlier_boot_or_of_an_earlier_machine_are_deleted_at_once_and_do_n
 #[test]
 fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
     let mut known = node("n1");
-    known.annotations.insert(names::FACTS_OF.into(), facts_of("b1"));
+    known.annotations.insert(names::FACTS_OF.into(), facts_of("b1", |_| None));
     assert!(
         plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(),
         "a restarted operator makes no pod"
@@ -191,19 +191,32 @@ fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
     assert_eq!(made(&plan_of(&[known], vec![], 0, &[])), [("n1", 0)], "another boot");
 }
 
+/// A selector by one of them would pass the node over until its next boot.
 #[test]
-fn a_node_of_kairos_whose_label_somebody_took_off_is_read_again() {
-    let mut known = node("n1");
-    known.annotations.insert(names::FACTS_OF.into(), facts_of("b1"));
-    known.annotations.insert(names::BOOT_STATE_OF.into(), "active_boot".into());
-    assert_eq!(made(&plan_of(&[known.clone()], vec![], 0, &[])), [("n1", 0)]);
-    let written = plan_of(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+fn a_node_of_kairos_whose_labels_somebody_took_off_or_changed_is_read_again() {
+    let says_no_more = node("n1");
+    let pods = vec![pod(&says_no_more, 0, PodPhase::Succeeded, says("b1"))];
+    let written = plan_of(&[says_no_more], pods, 0, &[]);
     let Some(Action::PatchNode { change, .. }) = written.actions.first() else { panic!("{written:?}") };
-    assert_eq!(change.labels.get(names::MANAGED), Some(&Some("true".into())));
-    for managed in ["true", "false"] {
-        known.labels.insert(names::MANAGED.into(), managed.into());
-        assert!(plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(), "{managed}");
+    let set = |(key, value): (&String, &Option<String>)| Some((key.clone(), value.clone()?));
+    let known = NodeView {
+        labels: change.labels.iter().filter_map(set).collect(),
+        annotations: change.annotations.iter().filter_map(set).collect(),
+        ..node("n1")
+    };
+    let read = |label: &str, value: Option<&str>| {
+        let others = known.labels.iter().filter(|(key, _)| *key != label);
+        let others = others.map(|(key, value)| (key.clone(), value.clone()));
+        let labels = others.chain(value.map(|value| (label.to_owned(), value.to_owned()))).collect();
+        made(&plan_of(&[NodeView { labels, ..known.clone() }], vec![], 0, &[])) == [("n1", 0)]
+    };
+    for label in ["kairos.io/managed", "kairos.io/release"] {
+        assert!(known.labels.contains_key(label), "{:?}", known.labels);
+        assert!(read(label, None) && read(label, Some("other")), "{label}");
     }
+    assert!(read("kairos.io/model", Some("other")), "it is ours, and not so");
+    assert!(!read("kairos.io/site", Some("berlin")), "that is the user's own");
+    assert!(!read("kairos.io/managed", Some("false")), "we keep off");
 }
 
 #[test]

@@ -28,7 +28,7 @@ use k8s_openapi::jiff::Timestamp;
 pub use self::{
     answers::{Admission, ControlPlanePods, News, OtherReplica},
     eviction::{Eviction, Evictions, Refusal},
-    facts::facts_of,
+    facts::{fact_labels, facts_of},
     finished::{FinishedOp, FinishedOps},
     kubelet::has_native_sidecars,
     labels::NodeLabels,

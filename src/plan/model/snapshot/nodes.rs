@@ -298,7 +298,7 @@ mod tests {
             here.then(|| OpRef { namespace: namespace.into(), name: "op".into(), uid: "u".into() })
         };
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
-        let read = (names::FACTS_OF.to_owned(), crate::plan::model::snapshot::facts_of("b"));
+        let read = (names::FACTS_OF.to_owned(), crate::plan::model::snapshot::facts_of("b", |_| None));
         let kairos = (names::BOOT_STATE_OF.to_owned(), "active".to_owned());
         let release = (names::RELEASE.to_owned(), format!("v{}", rng.u8(..3)));
         let managed = (names::MANAGED.to_owned(), "true".to_owned());

@@ -90,7 +90,7 @@ fn verifying() -> World {
 fn says(node: &mut NodeView, boot: &str, release: &str, state: &str) {
     node.labels.insert(names::MANAGED.into(), "true".into());
     for (key, value) in [
-        (names::FACTS_OF, facts_of(boot)),
+        (names::FACTS_OF, facts_of(boot, |label| (label == names::MANAGED).then_some("true"))),
         (names::RELEASE, release.into()),
         (names::BOOT_STATE_OF, state.into()),
     ] {

@@ -253,7 +253,7 @@ fn a_node_that_runs_what_the_newer_one_brings_is_left_as_it_is() {
     world.change("b", |upgrade| upgrade.status.as_mut().unwrap().phase = Some(UpgradePhase::Completed));
     assert_eq!(world.decided("a", "n1"), None);
     let view = Arc::make_mut(world.0.nodes.get_mut("n1").unwrap());
-    let says = [(names::FACTS_OF, facts_of("b")), (names::RELEASE, "b".to_owned())];
+    let says = [(names::FACTS_OF, facts_of("b", |_| None)), (names::RELEASE, "b".to_owned())];
     view.annotations.extend(says.map(|(key, value)| (key.to_owned(), value)));
     assert_eq!(world.decided("a", "n1").as_deref(), Some("b"));
 }

@@ -74,7 +74,7 @@ impl World {
     /// It is known what the node runs.
     pub fn runs(&mut self, name: &str, release: &str) {
         let says = [
-            (names::FACTS_OF, facts_of("b")),
+            (names::FACTS_OF, facts_of("b", |label| (label == names::MANAGED).then_some("true"))),
             (names::RELEASE, release.to_owned()),
             (names::BOOT_STATE_OF, "active".to_owned()),
         ];

@@ -16,8 +16,8 @@ use k8s_openapi::{
 };
 use kairos_operator::{
     api::names,
-    contract::FACTS_SCHEMA,
     controllers::{Clock, Controller, metrics::Metrics},
+    plan::model::snapshot::facts_of,
 };
 use kairos_sim::{Cluster, meter};
 use kube::{
@@ -239,7 +239,7 @@ async fn prepare(plan: &Plan, world: &World, cluster: &Cluster, names: &[String]
         if !plan.unread {
             said["metadata"]["labels"][names::MANAGED] = "true".into();
             said["metadata"]["annotations"] = json!({
-                names::FACTS_OF: format!("{boot}/{FACTS_SCHEMA}"),
+                names::FACTS_OF: facts_of(boot, |label| (label == names::MANAGED).then_some("true")),
                 names::BOOT_STATE_OF: "active",
                 names::RELEASE: "v3.4.0",
             });
