@@ -78,6 +78,8 @@ pub struct NodeCondition {
     pub status: String,
     #[serde(deserialize_with = "times::near")]
     pub last_transition_time: Option<Time>,
+    #[serde(deserialize_with = "times::near")]
+    pub last_heartbeat_time: Option<Time>,
     #[serde(deserialize_with = "short::<_, MAX_SAID>")]
     pub reason: String,
     #[serde(deserialize_with = "short::<_, MAX_SAID>")]

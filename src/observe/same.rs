@@ -27,6 +27,7 @@ impl Observed for NodeView {
             lifecycle,
             ready,
             ready_changed,
+            stays_ready,
             boot_id,
             bootless,
             machine_id,
@@ -44,7 +45,7 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
-            && bootless == &other.bootless
+            && (stays_ready, bootless) == (&other.stays_ready, &other.bootless)
             && (created, etcd_votes, etcd_said, volumes_attached, native_sidecars)
                 == (
                     &other.created,

@@ -26,12 +26,16 @@ use crate::{
         action::{Action, NodeChange},
         snapshot::{NodeView, Snapshot},
         stamp::Stamp,
-        time::later,
+        time::{earlier, later},
     },
 };
 
 /// How long after it was done a node that is not Ready any more is taken to be so because of that.
 pub const PROBATION: SignedDuration = SignedDuration::from_mins(10);
+
+/// How far two clocks may be apart, neither of which is ours, where what the one says is all that there is to
+/// compare with what the other says. Better a slot too many for a node that is down than the next node down.
+const APART: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long a run leaves a node whose preflight could not run. Each try may pull gigabytes, and keeps a round
 /// from its end.
@@ -97,8 +101,12 @@ pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
 /// that it was not, as far as we saw it.
 pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
     let absence = snapshot.absence(node);
-    if node.claimed_by.is_some() || (node.ready && absence.is_none()) {
+    if node.claimed_by.is_some() {
         return false;
+    }
+    if node.ready && absence.is_none() {
+        let is_done = || read(node).is_some_and(|all| all.done().next().is_some());
+        return snapshot.may_be_just_back(node) && is_done();
     }
     let seen = absence.and_then(|absence| absence.seen);
     let told = absence.map_or(node.ready_changed, |absence| absence.told);
@@ -109,8 +117,7 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
         is_later
             && match seen {
                 Some(down) => is_soon(snapshot, down, done.into()),
-                // Of one that was down when we came, two clocks that are none of ours say it.
-                None => told.is_some_and(|down| (done..later(done, PROBATION)).contains(&down)),
+                None => told.is_some_and(|down| is_told_soon(down, done)),
             }
     };
     read(node).is_some_and(|all| all.done().any(soon))
@@ -118,9 +125,18 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
 
 /// Whether a node went down soon after it was done, as that stands in a status or on the node. What was done
 /// before we led counts from when we began to lead: nobody knows by what clock that was written. Nothing, if
-/// the node was down already by then.
+/// the node was down already by then, and nobody says since when.
 pub fn went_down_soon(snapshot: &Snapshot, node: &NodeView, done: Stamp) -> Option<bool> {
-    snapshot.went_away_at(node).map(|down| is_soon(snapshot, down, done))
+    let absence = snapshot.absence(node).filter(|absence| absence.back.is_none())?;
+    match absence.seen {
+        Some(down) => Some(is_soon(snapshot, down, done)),
+        None => absence.told.map(|down| is_told_soon(down, done.written())),
+    }
+}
+
+/// Of a node that was down when we came, two clocks that are none of ours say it.
+fn is_told_soon(down: Timestamp, done: Timestamp) -> bool {
+    (earlier(done, APART)..later(done, PROBATION + APART)).contains(&down)
 }
 
 fn is_soon(snapshot: &Snapshot, down: Timestamp, done: Stamp) -> bool {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::{SignedDuration, Timestamp},
+};
 
 use super::cache::Version;
 pub use super::{job::job, resident::resident};
@@ -21,8 +24,12 @@ use crate::{
             ContainerState, ContainerView, Ended, NodeLabels, NodeView, PodPhase, PodView, Role, brief,
             has_native_sidecars,
         },
+        time::later,
     },
 };
+
+/// For how long a kubelet has to have been Ready by its own clock to be said to stay so.
+const STAYS: SignedDuration = SignedDuration::from_secs(60);
 
 /// Which version of which object this is.
 pub fn version(meta: &ObjectMeta) -> Version {
@@ -94,6 +101,7 @@ fn all_but_labels(node: &Node) -> NodeView {
         lifecycle: lifecycle(node),
         ready: ready.is_some_and(|condition| condition.status == "True"),
         ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
+        stays_ready: ready.is_some_and(stays),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         // A kubelet tells its version and its boot in one and the same report.
         bootless: info.is_some_and(|info| info.boot_id.is_empty() && !info.kubelet_version.is_empty()),
@@ -108,6 +116,13 @@ fn all_but_labels(node: &Node) -> NodeView {
             .is_some_and(|volumes| !volumes.is_empty()),
         deleting: node.is_on_its_way_out(),
     }
+}
+
+/// Whether a condition has been what it is for a while when it was reported last: one clock tells both.
+fn stays(condition: &NodeCondition) -> bool {
+    let (began, told) = (&condition.last_transition_time, &condition.last_heartbeat_time);
+    let for_a_while = |(began, told): (&Time, &Time)| told.0 >= later(began.0, STAYS);
+    condition.status == "True" && began.as_ref().zip(told.as_ref()).is_some_and(for_a_while)
 }
 
 fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {

@@ -114,3 +114,23 @@ fn the_distribution_says_whether_etcd_votes() {
     );
     assert_eq!(votes(member(), json!({"type": "Ready", "status": "True"})).0, None, "kubeadm says nothing");
 }
+
+/// One report of a kubelet is no recovery; a second one, by the same clock, says that the first was followed by none
+/// that said otherwise.
+#[test]
+fn what_a_kubelet_says_of_itself_is_read_by_its_own_clock_alone() {
+    let seen = |status: &str, heartbeat: &str, info: Value| {
+        let ready = json!({"type": "Ready", "status": status, "lastTransitionTime": "2001-01-01T00:00:00Z", "lastHeartbeatTime": heartbeat});
+        let status = json!({"conditions": [ready], "nodeInfo": info});
+        let view =
+            node(&serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": status})).unwrap());
+        (view.stays_ready, view.bootless)
+    };
+    let machine = || json!({"bootID": "b", "kubeletVersion": "v1.34.0"});
+    assert_eq!(seen("True", "2001-01-01T00:00:59Z", machine()), (false, false));
+    assert_eq!(seen("True", "2001-01-01T00:01:00Z", machine()), (true, false));
+    assert_eq!(seen("False", "2001-01-01T00:09:00Z", machine()), (false, false));
+    let (began, far) = ("2001-01-01T00:00:00Z", "2000-01-01T00:00:00Z");
+    assert_eq!(seen("True", began, json!({"kubeletVersion": "kwok"})), (false, true));
+    assert_eq!(seen("False", far, json!({})), (false, false), "its kubelet has not reported yet");
+}

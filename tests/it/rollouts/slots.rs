@@ -294,8 +294,8 @@ fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_unti
     for (done, down, taken) in [
         (Some(300), Some(100), vec![]),
         (Some(90_000), Some(89_999), vec![]),
-        (Some(900), Some(100), vec!["n1"]),
-        (Some(300), Some(400), vec!["n1"]),
+        (Some(2000), Some(100), vec!["n1"]),
+        (Some(300), Some(1000), vec!["n1"]),
         (Some(300), None, vec!["n1"]),
         (None, Some(100), vec!["n1"]),
     ] {
@@ -325,6 +325,28 @@ fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_unti
             assert_eq!(cluster.running("next"), ["n1"]);
         }
     }
+}
+
+/// It went down and came back under the leader before, and the new one has not seen that.
+#[test]
+fn a_new_leader_sees_for_itself_that_a_node_that_was_done_stays_ready() {
+    let taken_over = |stays_ready| {
+        let mut cluster = next_run("other", true, json!({}));
+        cluster.s.leading_since = cluster.s.now;
+        cluster.node("n3", |node| {
+            (node.unschedulable, node.kept_cordon, node.stays_ready) = (false, None, stays_ready);
+            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1@{:.0}", at(-300)));
+        });
+        cluster.until_stable();
+        cluster
+    };
+    assert_eq!(taken_over(true).running("next"), ["n1"], "its kubelet has said so twice");
+    let mut cluster = taken_over(false);
+    assert_eq!(cluster.running("next"), [""; 0]);
+    assert!(cluster.says("next", "n1").starts_with("waiting: node n3 is Ready since "));
+    cluster.s.now = cluster.later(60);
+    cluster.until_stable();
+    assert_eq!(cluster.running("next"), ["n1"]);
 }
 
 /// Each of two planners may see the node as it was before it was taken.

@@ -143,6 +143,8 @@ pub struct NodeView {
     pub ready: bool,
     /// Since when it is, or is not, as the condition says.
     pub ready_changed: Option<Timestamp>,
+    /// Its kubelet has reported it Ready again, a minute or more after it became so by the same clock.
+    pub stays_ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
     /// Its kubelet has reported, and no boot id: it is no machine (KWOK, a virtual kubelet), and no reboot of it

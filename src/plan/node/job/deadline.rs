@@ -19,6 +19,9 @@ use crate::plan::{
 /// Seconds by which the deadline is put off.
 const TIME_TO_COUNT: i64 = 60;
 
+/// By how many seconds the clock of the API server may be ahead of ours, for a Job that must not be ended too early.
+const APART: i64 = 3600;
+
 /// What puts the deadline off, if a pod has succeeded and that has not been done yet.
 pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Action> {
     let given = ctx.op.intent.job_deadline;
@@ -33,7 +36,8 @@ pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods
 pub fn bound_adopted(ctx: &NodeContext<'_>, job: &JobView) -> Option<Action> {
     let unbounded = ctx.is_adopted() && job.deadline_seconds.is_none();
     let had = job.started_at.map_or(0, |since| ctx.snapshot.now.as_second() - since.as_second());
-    let deadline_seconds = ctx.op.intent.job_deadline.saturating_add(had.max(0)).min(MAX_SECONDS);
+    let had = had.max(0).saturating_add(APART);
+    let deadline_seconds = ctx.op.intent.job_deadline.saturating_add(had).min(MAX_SECONDS);
     unbounded.then(|| Action::ExtendJob { job: Target::of_job(job), deadline_seconds })
 }
 

@@ -80,12 +80,23 @@ impl Snapshot {
         node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
     }
 
-    /// Nodes that were away and have not been Ready for this time since, and since when they are.
+    /// Whether the node is Ready, and may have been away until a moment before we began to lead. Nothing but
+    /// that it stays so tells then.
+    pub fn may_be_just_back(&self, node: &NodeView) -> bool {
+        node.ready && !node.stays_ready && self.absence(node).is_none()
+    }
+
+    /// Nodes that were away, or may have been, and have not been Ready for this time since, and since when they
+    /// are, as far as we saw it.
     pub fn back_lately(&self, wait: SignedDuration) -> impl Iterator<Item = (&NodeView, Timestamp)> {
-        self.sightings.away.absences.iter().filter_map(move |(name, absence)| {
+        let seen = self.sightings.away.absences.iter().filter_map(move |(name, absence)| {
             let since = absence.back.filter(|since| self.now < later(*since, wait))?;
             Some((&**self.nodes.get(name)?, since))
-        })
+        });
+        let leads_lately = self.now < later(self.leading_since, wait);
+        let unseen = self.nodes.values().map(AsRef::as_ref).filter(move |_| leads_lately);
+        let unseen = unseen.filter(|node: &&NodeView| self.may_be_just_back(node));
+        seen.chain(unseen.map(|node| (node, self.leading_since)))
     }
 }
 
@@ -131,6 +142,13 @@ mod tests {
         assert_eq!(since(&late), Some(at(80)), "what was seen in an earlier term may have missed a change");
         let other = see(90, &flaps, true, "u2");
         assert_eq!(since(&other), Some(at(-100)), "nothing is kept of a node that is gone");
+        // The leader before had seen it come back a moment before its end.
+        let taken_over = Snapshot { leading_since: at(0), ..ready.clone() };
+        assert_eq!((back_lately(&taken_over), since(&taken_over)), (1, Some(at(0))));
+        assert_eq!(back_lately(&Snapshot { now: at(60), ..taken_over.clone() }), 0);
+        let n1 = NodeView { stays_ready: true, ..(*taken_over.nodes["n1"]).clone() };
+        let nodes = [("n1".to_owned(), Arc::new(n1))].into();
+        assert_eq!(back_lately(&Snapshot { nodes, ..taken_over }), 0, "its kubelet says that it was not");
         assert!(other.sightings.away.absences.is_empty());
     }
 }
