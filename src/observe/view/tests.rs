@@ -123,7 +123,7 @@ fn what_a_kubelet_says_of_itself_is_read_by_its_own_clock_alone() {
         let ready = json!({"type": "Ready", "status": status, "lastTransitionTime": "2001-01-01T00:00:00Z", "lastHeartbeatTime": heartbeat});
         let status = json!({"conditions": [ready], "nodeInfo": info});
         let view =
-            node(&serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": status})).unwrap());
+            node(serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": status})).unwrap());
         (view.stays_ready, view.bootless)
     };
     let machine = || json!({"bootID": "b", "kubeletVersion": "v1.34.0"});

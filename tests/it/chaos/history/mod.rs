@@ -323,6 +323,9 @@ impl Past<'_> {
         if request.user != operator() || !request.is_write() {
             return;
         }
+        if !["leases", "events"].iter().any(|other| request.resource.starts_with(other)) {
+            self.odd.wrote = request.at;
+        }
         let name = (request.namespace.clone(), request.name.clone());
         let what = || format!("{} {} {}/{}", request.verb, request.resource, name.0, name.1);
         // A pod whose account has just gone is not admitted; that is no lack of rights.

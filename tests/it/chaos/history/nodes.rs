@@ -11,6 +11,9 @@ use super::{super::worlds::Kind, CLAIMED_BY, CORDONED_BY, Past, intent, owner, t
 /// Within so long an operator has seen that a member went away, and its waiter is ended.
 const ACTS: Duration = Duration::from_secs(60);
 
+/// Between the record of a Node that was made again and its claim lies a plan, and what else that one writes.
+const CLAIMS: Duration = Duration::from_secs(5);
+
 fn cordoned(node: &Value) -> bool {
     node.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false)
 }
@@ -69,6 +72,14 @@ impl Past<'_> {
         if let Some((other, _)) = self.members_away.iter().find(away) {
             self.broken(format!("{node} is rebooted for {op} while {other} is away"));
         }
+    }
+
+    /// Whether the machine's Node was made again, and nobody has led since that was recorded: its claim is the
+    /// next write, and the Job controller makes a further pod of a Job that runs meanwhile. An operator that does
+    /// anything at all later than that has had its time to claim the node, and is judged.
+    pub(super) fn is_to_be_claimed_again(&self, op: &str, node: &str) -> bool {
+        let adopted = self.odd.adopted.get(&(op.to_owned(), node.to_owned()));
+        self.claim(node).is_none() && adopted.is_some_and(|at| self.odd.wrote <= *at + CLAIMS)
     }
 
     /// Somebody who is not a human changed a node.

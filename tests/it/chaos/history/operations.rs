@@ -214,7 +214,8 @@ impl Past<'_> {
         {
             self.broken(format!("the operation of {op} starts on {node}, whose entry is {entry:?}"));
         }
-        if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) {
+        let claimed = self.claim(node).as_deref() == Some(&op) || self.is_to_be_claimed_again(&op, node);
+        if self.is_same(node, &entry) && !claimed {
             self.broken(format!(
                 "the operation of {op} starts on {node}, which is claimed by {:?}",
                 self.claim(node)

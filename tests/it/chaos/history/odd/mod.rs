@@ -48,6 +48,9 @@ pub(super) struct Known {
     ending: BTreeMap<String, Duration>,
     /// Jobs for which a machine went down.
     pub left: BTreeSet<String>,
+    /// When an entry took another Node object for its machine; and when an operator wrote last, but for its Lease.
+    pub adopted: BTreeMap<(String, String), Duration>,
+    pub wrote: Duration,
     /// Nodes in hand that somebody uncordoned, and when.
     bare: BTreeMap<String, Duration>,
     /// What the agent or the preflight of a NodeOp ran on a node.
@@ -266,6 +269,9 @@ impl Past<'_> {
     ) {
         let uid = op.metadata.uid.clone().unwrap_or_default();
         let key = (uid.clone(), node.to_owned());
+        if old.node_uid.is_some() && entry.node_uid.is_some() && old.node_uid != entry.node_uid {
+            self.odd.adopted.insert(key.clone(), self.at);
+        }
         // A preflight begins anew, with all of its time, in each boot; and a waiter that had to wait for the
         // room that the drain makes, once, and one after a waiter that stood.
         let anew = entry.step == Some(Step::Preflight) && old.new_boot != entry.new_boot
@@ -330,6 +336,7 @@ impl Past<'_> {
             "replaced the image",
             "an earlier upgrade",
             "has written",
+            "on this node, and was",
             "OutOfpods",
             "ImagePullBackOff",
         ]
