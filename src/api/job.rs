@@ -38,6 +38,8 @@ pub struct JobStatus {
     #[serde(deserialize_with = "near")]
     pub start_time: Option<Time>,
     pub failed: Option<i32>,
+    pub active: Option<i32>,
+    pub ready: Option<i32>,
     pub uncounted_terminated_pods: Option<UncountedPods>,
     #[serde(deserialize_with = "few::<_, _, MAX_CONDITIONS>")]
     pub conditions: Option<Vec<JobCondition>>,

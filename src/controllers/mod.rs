@@ -16,6 +16,7 @@ mod attachments;
 mod bucket;
 mod claims;
 mod clock;
+mod events;
 mod evictions;
 mod failures;
 mod health;

@@ -27,6 +27,8 @@ pub fn job(job: &Job) -> JobView {
         generation: meta.generation,
         deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
         failed: job.status.as_ref().map(failed_pods).unwrap_or(0),
+        has_pod: job.status.as_ref().is_some_and(|status| status.active > Some(0)),
+        has_ready_pod: job.status.as_ref().is_some_and(|status| status.ready > Some(0)),
         settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
     }
 }

@@ -74,12 +74,15 @@ impl Observed for JobView {
             generation,
             deadline_seconds,
             failed,
+            has_pod,
+            has_ready_pod,
             settled_in,
         } = self;
         (namespace, name, uid, owner, node)
             == (&other.namespace, &other.name, &other.uid, &other.owner, &other.node)
             && (suspended, deleting, state, failed)
                 == (&other.suspended, &other.deleting, &other.state, &other.failed)
+            && (has_pod, has_ready_pod) == (&other.has_pod, &other.has_ready_pod)
             && (started_at, generation, deadline_seconds, settled_in)
                 == (&other.started_at, &other.generation, &other.deadline_seconds, &other.settled_in)
     }

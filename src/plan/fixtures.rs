@@ -53,6 +53,8 @@ pub fn job(name: &str, state: JobState) -> JobView {
         generation: Some(1),
         deadline_seconds: None,
         failed: 0,
+        has_pod: false,
+        has_ready_pod: false,
         settled_in: None,
     }
 }

@@ -35,7 +35,8 @@ pub enum Question {
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
     /// What does the newest Event about this object say? Some things stand nowhere else: of a pod a sandbox,
-    /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod.
+    /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod. Or what keeps
+    /// its pods, if no watch shows them.
     Events { of: Regarding, namespace: String, name: String, uid: String },
     /// Which static pods of the control plane are on this node (kube-apiserver, and etcd if it runs there), and
     /// are they Ready? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
@@ -47,6 +48,9 @@ pub enum Question {
 pub enum Regarding {
     Pod,
     Job,
+    /// The pods that a Job has, and whose status is all that is asked for. Those of the Go operator's Jobs carry
+    /// no label of ours.
+    PodsOfJob,
 }
 
 /// What the API server said. What each answer means to a question stands in `snapshot::answers`.
@@ -91,11 +95,12 @@ impl fmt::Display for Question {
             }
             Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
             Self::Events { of, namespace, name, uid: _ } => {
-                let kind = match of {
-                    Regarding::Pod => "pod",
-                    Regarding::Job => "Job",
+                let what = match of {
+                    Regarding::Pod => "Events of pod",
+                    Regarding::Job => "Events of Job",
+                    Regarding::PodsOfJob => "pods of Job",
                 };
-                write!(f, "listing the Events of {kind} {namespace}/{name}")
+                write!(f, "listing the {what} {namespace}/{name}")
             }
             Self::ControlPlanePods(node) => write!(f, "listing the control plane's pods on node {node}"),
             Self::Admission(op, node) => {

@@ -310,6 +310,8 @@ fn job(op: &str, node: &str, name: &str, suspended: bool) -> JobView {
         started_at: None,
         deadline_seconds: None,
         failed: 0,
+        has_pod: false,
+        has_ready_pod: false,
         settled_in: None,
     }
 }

@@ -193,6 +193,8 @@ impl World {
             started_at: None,
             deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             failed: 0,
+            has_pod: false,
+            has_ready_pod: false,
             settled_in: None,
         };
         let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));

@@ -83,6 +83,8 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         started_at: Some(at(10)),
         deadline_seconds: None,
         failed: 0,
+        has_pod: false,
+        has_ready_pod: false,
         settled_in: None,
     };
     s.jobs.insert(("ns".into(), name), Arc::new(view));

@@ -249,6 +249,9 @@ pub struct JobView {
     pub deadline_seconds: Option<i64>,
     /// How many of its pods have failed, those that its controller is just counting among them.
     pub failed: i32,
+    /// Its controller has a pod of it, be it one that is only about to start; and such a pod is Ready.
+    pub has_pod: bool,
+    pub has_ready_pod: bool,
     /// The boot in which its operation succeeded, if we have settled it: nothing of it runs again.
     pub settled_in: Option<String>,
 }

@@ -228,10 +228,13 @@ fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>
 
 /// Why a Job that runs has no pod. The API server is asked whether it would admit one; and if it would, the
 /// Events of the Job are: some things are refused to its controller alone, by an image policy, by a webhook that
-/// changes pods, or since the pod's account is not there.
+/// changes pods, or since the pod's account is not there. A controller that has one by now has made it, whatever
+/// its Events say: they come late, and some never.
 fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
-    // The pods of an adopted Job carry no label of ours and are not seen.
-    if ctx.is_adopted() || !pods.all.is_empty() {
+    if ctx.is_adopted() {
+        return adopted(ctx, job);
+    }
+    if job.has_pod || !pods.all.is_empty() {
         return None.into();
     }
     let due = later(ctx.snapshot.idle_since(job), POD_EXPECTED_WITHIN);
@@ -249,10 +252,39 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     Planned::from(Some(why)).with(again).with(Effects::ask(open))
 }
 
+/// What keeps the pod of an adopted Job, or that Job from having one. Such pods carry no label of ours, so that no
+/// watch shows them; and what the Go operator made is not tried.
+fn adopted(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
+    if job.has_ready_pod {
+        return None.into();
+    }
+    let due = later(ctx.snapshot.idle_since(job), POD_EXPECTED_WITHIN);
+    if ctx.snapshot.now < due {
+        return Planned::from(None).with(Effects::wake_at(due));
+    }
+    let (why, open) = if job.has_pod {
+        let question = about(job, Regarding::PodsOfJob);
+        match ctx.snapshot.news(&question) {
+            Some(News::Warns(why)) => (Some(NotBegun::Pod(why.to_owned())), None),
+            Some(News::Pulls(_) | News::Nothing) => (None, None),
+            None => (None, Some(question)),
+        }
+    } else {
+        let (why, open) = controller_says(ctx, job);
+        (Some(why), open)
+    };
+    let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
+    Planned::from(why).with(again).with(Effects::ask(open))
+}
+
+fn about(job: &JobView, of: Regarding) -> Question {
+    let (namespace, name, uid) = (job.namespace.clone(), job.name.clone(), job.uid.clone());
+    Question::Events { of, namespace, name, uid }
+}
+
 /// What the Job's controller says of a pod that it could not make, and what is still to be asked for that.
 fn controller_says(ctx: &NodeContext<'_>, job: &JobView) -> (NotBegun, Option<Question>) {
-    let (namespace, name, uid) = (job.namespace.clone(), job.name.clone(), job.uid.clone());
-    let question = Question::Events { of: Regarding::Job, namespace, name, uid };
+    let question = about(job, Regarding::Job);
     match ctx.snapshot.news(&question) {
         Some(News::Warns(message)) => (NotBegun::NotMade(message.to_owned()), None),
         Some(News::Pulls(_) | News::Nothing) => (NotBegun::ControllerAway, None),

@@ -7,7 +7,7 @@ use super::{
 use crate::plan::{
     model::{
         identity::Identified,
-        question::{Answer, Question},
+        question::{Answer, Question, Regarding},
         snapshot::PersistentFailure,
     },
     node::fixtures::line,
@@ -154,7 +154,17 @@ fn what_a_jobs_controller_says_of_a_pod_that_it_cannot_make_is_told_and_ends_the
     // It was away, or has made a pod that no watch shows yet.
     let message = told(&mut world, 100, Answer::Found);
     assert_eq!(message, "the Job's pod cannot start yet: the Job controller has made no pod");
-    let message = told(&mut world, 101, Answer::Said(why.into()));
+    // It has one by now, and the Event that says so is late, or was lost.
+    let key = ("ns".to_owned(), fixtures::job_name());
+    let has_pod = |world: &mut World, has_pod| {
+        let job = JobView { has_pod, ..(*world.snapshot.jobs[&key]).clone() };
+        world.snapshot.jobs.insert(key.clone(), Arc::new(job));
+    };
+    has_pod(&mut world, true);
+    assert_eq!(told(&mut world, 111, Answer::Said(why.into())), "Job is running");
+    assert_eq!(world.entry().given_up, None);
+    has_pod(&mut world, false);
+    let message = told(&mut world, 112, Answer::Said(why.into()));
     assert!(message.starts_with("the Job's pod could not start in 40 s: "), "{message}");
     assert!(message.contains(why), "{message}");
     let entry = world.entry();
@@ -187,4 +197,36 @@ fn a_job_that_gets_no_pod_is_given_up_if_its_dry_run_has_failed_for_as_long_as_a
     let told = decided(&mut world, 50, Some(10));
     assert!(told.starts_with("gives up: the Job's pod could not start in 40 s: "), "{told}");
     assert!(told.contains("keeps failing since") && told.contains("no endpoints available"), "{told}");
+}
+
+/// The pods of the Go operator's Jobs carry no label of ours, so that no watch shows them.
+#[test]
+fn what_keeps_the_pod_of_an_adopted_job_is_asked_for_until_it_is_ready() {
+    let name = "op-n1-x7k2q";
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju",
+        "rebootStatus": "pending", "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry);
+    let job = |has_pod: bool, has_ready_pod: bool| JobView {
+        suspended: false,
+        has_pod,
+        has_ready_pod,
+        ..fixtures::job(name, JobState::Active)
+    };
+    world.snapshot.jobs.insert(("ns".into(), name.into()), Arc::new(job(false, false)));
+    world.pass(0);
+    let mut told = |job: &JobView, of: Regarding, answer: Option<Answer>| {
+        world.snapshot.now = at(20);
+        let (namespace, name, uid) = ("ns".into(), name.into(), "ju".into());
+        let question = Question::Events { of, namespace, name, uid };
+        world.snapshot.answers = answer.map(|answer| (question, answer)).into_iter().collect();
+        line(&world.decide(|ctx| began_or_waits(ctx, job, &JobPods::of(ctx, "ju"))))
+    };
+    let waits = job(true, false);
+    assert!(told(&waits, Regarding::PodsOfJob, None).contains("asks listing the pods of Job ns/op-n1-x7k2q"));
+    let said = || Some(Answer::Said("ErrImagePull: no".into()));
+    assert!(told(&waits, Regarding::PodsOfJob, said()).contains("ErrImagePull: no"));
+    assert!(told(&waits, Regarding::PodsOfJob, Some(Answer::Found)).starts_with("waits: Job is running"));
+    assert!(!told(&job(true, true), Regarding::PodsOfJob, None).contains("asks"));
+    let refused = Some(Answer::Said("FailedCreate: no".into()));
+    assert!(told(&job(false, false), Regarding::Job, refused).contains("can make no pod: FailedCreate: no"));
 }
