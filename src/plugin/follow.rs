@@ -218,11 +218,44 @@ impl Table {
         for upgrade in all.iter_mut().filter(open) {
             let child = (Kind::NodeOp, upgrade.namespace.clone(), upgrade.node_op.clone());
             if let Some(child) = self.all.get(&child).filter(is_child) {
+                // Not its counts: the upgrade's own message has numbers, too, and they come with its own.
                 upgrade.nodes.clone_from(&child.nodes);
-                upgrade.counts.clone_from(&child.counts);
             }
         }
         all.sort_by(Operation::by_age);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The upgrade shows its NodeOp's numbers within two seconds.
+    #[test]
+    fn an_upgrade_under_way_has_the_nodes_of_its_nodeop_and_the_numbers_of_its_own_message() {
+        let counts = |completed: i32| {
+            json!({"total": 5, "pending": 0, "running": 0, "completed": completed, "failed": 0,
+                "done": format!("{completed}/5"), "current": ""})
+        };
+        let upgrade = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+            "metadata": {"name": "up", "namespace": "ns", "uid": "u"}, "spec": {"image": "i"},
+            "status": {"phase": "Running", "nodeOpName": "up", "message": "3 of 5 nodes completed", "counts": counts(3)}});
+        let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up",
+            "uid": "u", "controller": true});
+        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "up", "namespace": "ns", "uid": "c", "ownerReferences": [owner]}, "spec": {"command": []},
+            "status": {"phase": "Running", "message": "4 of 5 nodes completed", "counts": counts(4),
+                "nodeStatuses": {"n1": {"phase": "Completed"}}}});
+        let mut table = Table { of_upgrades: true, ..Table::default() };
+        let upgrade: NodeOpUpgrade = serde_json::from_value(upgrade).unwrap();
+        let op: NodeOp = serde_json::from_value(op).unwrap();
+        table.see(Seen::Here(Box::new(Operation::of_upgrade(&upgrade))));
+        table.see(Seen::Here(Box::new(Operation::of_op(&op))));
+        let all = table.operations();
+        assert_eq!((all.len(), all[0].nodes.len()), (1, 1));
+        assert_eq!((all[0].counts.done.as_str(), all[0].message.as_str()), ("3/5", "3 of 5 nodes completed"));
     }
 }
