@@ -19,6 +19,7 @@ mod custom;
 pub mod ended;
 pub mod error_text;
 pub mod event;
+pub mod event_reason;
 pub mod hash;
 pub mod image_content;
 pub mod job;

@@ -9,6 +9,7 @@ mod chart;
 pub mod install;
 mod markdown;
 mod metrics;
+mod names;
 mod rbac;
 mod reference;
 mod rights;
@@ -66,7 +67,7 @@ pub enum Part {
     Rbac,
     /// The Helm chart.
     Chart,
-    /// The pages of docs/ on fields, rights, states and metrics, for people.
+    /// The pages of docs/ on fields, rights, states, metrics and names, for people.
     Docs,
 }
 
@@ -129,6 +130,7 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             page("rights.md", &rights::page()),
             page("states.md", &states::page()),
             page("metrics.md", &metrics::page()),
+            page("names.md", &names::page()),
         ]),
     }
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use clap::Args;
-use kairos_operator::{contract, controllers::args::ControllerArgs};
+use kairos_operator::{api::event_reason, contract, controllers::args::ControllerArgs};
 
-use crate::tidy::scan::{below, files, root};
+use crate::tidy::scan::{below, code, files, root};
 
 /// Bytes of README.md, at most: who opens it wants to know what this is and how to begin. All else has a page
 /// of its own.
@@ -330,6 +330,29 @@ fn every_reason_and_step_is_explained() {
     words.extend(["Claim", "Drain", "Job", "Reboot", "Verify"]);
     words.retain(|word| !page.contains(&format!("`{word}`")));
     assert!(words.is_empty(), "docs/operations.md does not explain {words:?}");
+}
+
+/// Whoever selects by a label, or alerts on an Event, finds it on the page, which is printed from the tables.
+#[test]
+fn every_key_and_every_event_has_its_row() {
+    let page = fs::read_to_string(root().join("docs/names.md")).unwrap();
+    let names = code(&root().join("src/api/names.rs"));
+    let mut missing: Vec<&str> = names.split('"').skip(1).step_by(2).collect();
+    missing.retain(|name| name.contains("kairos.io/") && !page.contains(&format!("`{name}`")));
+    assert!(missing.is_empty(), "not in docs/names.md: {missing:?}");
+    let parts =
+        ["plan", "act", "node/reboot_waiter"].map(|part| files(&root().join("src").join(part), ".rs"));
+    // One module of tests is named for what they are about.
+    let built = parts.into_iter().flatten().filter(|path| !path.ends_with("stamps.rs"));
+    let built: String = built.map(|path| code(&path)).collect();
+    let all: Vec<&str> = event_reason::ALL.iter().map(|one| one.name).collect();
+    let mut unknown: Vec<&str> =
+        built.split("reason: \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    unknown.retain(|reason| !all.contains(reason));
+    assert!(unknown.is_empty(), "not in src/api/event_reason.rs: {unknown:?}");
+    let is_said = |reason: &&str| [&built, &names].iter().any(|text| text.contains(&format!("\"{reason}\"")));
+    let never: Vec<&str> = all.into_iter().filter(|reason| !is_said(reason)).collect();
+    assert!(never.is_empty(), "nobody says {never:?}");
 }
 
 /// Words that nobody but us says, or that say nothing to somebody who looks for help.
