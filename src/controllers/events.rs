@@ -44,7 +44,7 @@ async fn pods(client: &Client, namespace: &str, (job, uid): (&str, &str)) -> any
         let is_its = Owner::of(&pod.metadata).is_some_and(|owner| owner.is_job() && owner.uid == uid);
         let view = view::pod(&pod, "");
         if is_its && !view.phase.is_final() {
-            obstacle = view.obstacle().or(obstacle.take());
+            obstacle = view.obstacle().or_else(|| obstacle.take());
         }
     };
     each(&Api::<Pod>::namespaced(client.clone(), namespace), &params, take)

@@ -1,15 +1,38 @@
 //! What the unit tests of several plans start from.
 
 use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::plan::model::{
-    object_name,
-    snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role},
+use crate::{
+    api::{names, nodeop::NodeOp},
+    plan::model::{
+        object_name,
+        snapshot::{JobState, JobView, NodeView, Owner, PodPhase, PodView, Role},
+    },
 };
 
 /// A moment, in seconds.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// A NodeOp under way in namespace `ns`, whose UID is its name, and the entries of its nodes. `spec` is what it
+/// asks for besides a command, a cordon, and one node at a time.
+pub fn nodeop(name: &str, spec: &Value, entries: &Value) -> NodeOp {
+    let mut whole = json!({"command": ["true"], "cordon": true, "concurrency": 1});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let op = json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "generation": 1, "finalizers": [names::FINALIZER]},
+        "spec": whole,
+        "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": entries},
+    });
+    serde_json::from_value(op).unwrap()
+}
+
+/// A node that is Ready, whose UID is its name.
+pub fn node(name: &str) -> NodeView {
+    NodeView { name: name.into(), uid: name.into(), ready: true, ..NodeView::default() }
 }
 
 /// The name of the Job of NodeOp `op`, whose UID is `u`, on node n1.

@@ -158,9 +158,10 @@ mod tests {
     use crate::{
         api::{
             names,
-            nodeop::{NodeOp, Phase, Step},
+            nodeop::{Phase, Step},
         },
         plan::{
+            fixtures,
             model::{
                 action::Action,
                 effects::Plan,
@@ -176,15 +177,8 @@ mod tests {
 
     /// An operation that has recorded that it takes a control-plane node, and has not claimed it.
     fn takes(snapshot: &mut Snapshot, op: &str, node: &str) {
-        let op: NodeOp = serde_json::from_value(json!({
-            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": op, "namespace": "ns", "uid": op, "finalizers": [names::FINALIZER]},
-            "spec": {"command": ["true"], "cordon": true, "concurrency": 1},
-            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
-                node: {"phase": "Running", "step": "Claim", "nodeUid": node},
-            }},
-        }))
-        .unwrap();
+        let claims = json!({node: {"phase": "Running", "step": "Claim", "nodeUid": node}});
+        let op = fixtures::nodeop(op, &json!({}), &claims);
         snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
     }
 
@@ -192,8 +186,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         for name in ["c1", "c2"] {
             let labels = [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into();
-            let node =
-                NodeView { name: name.into(), uid: name.into(), ready: true, labels, ..NodeView::default() };
+            let node = NodeView { labels, ..fixtures::node(name) };
             snapshot.nodes.insert(name.into(), Arc::new(node));
         }
         takes(&mut snapshot, "a", "c1");

@@ -55,24 +55,17 @@ pub struct World {
 impl World {
     /// A node whose entry in the status is this.
     pub fn new(entry: Value) -> Self {
-        let op: NodeOp = serde_json::from_value(json!({
-            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "generation": 1, "finalizers": [crate::api::names::FINALIZER]},
-            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "pullTimeoutSeconds": 40, "concurrency": 1},
-            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n1": entry}},
-        }))
-        .unwrap();
+        let spec = json!({"rebootOnSuccess": true, "pullTimeoutSeconds": 40});
+        let mut op = fixtures::nodeop("op", &spec, &json!({"n1": entry}));
+        op.metadata.uid = Some("u".into());
         let me = OpRef::of(&op);
         let node = NodeView {
-            name: "n1".into(),
-            uid: "n1".into(),
             machine_id: Some("m1".into()),
             claimed_by: Some(me.clone()),
             cordoned_by: Some(me.clone()),
             unschedulable: true,
-            ready: true,
             boot_id: "b1".into(),
-            ..NodeView::default()
+            ..fixtures::node("n1")
         };
         let snapshot = Snapshot {
             nodes: [("n1".into(), Arc::new(node))].into(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     api::nodeop::{NodeOp, Phase},
     plan::{
-        fixtures::at,
+        fixtures::{self, at},
         model::{
             action::Action,
             id::OpRef,
@@ -29,8 +29,7 @@ impl World {
         let mut snapshot = Snapshot { now: at(0), ..Snapshot::default() };
         snapshot.config.control_plane_concurrency = 1;
         for name in ["c1", "c2", "w1"] {
-            let mut node =
-                NodeView { name: name.into(), uid: name.into(), ready: true, ..NodeView::default() };
+            let mut node = fixtures::node(name);
             if name.starts_with('c') {
                 node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
             }
@@ -44,16 +43,7 @@ impl World {
     }
 
     fn add(&mut self, name: &str, spec: Value, entries: Value) {
-        let mut op: NodeOp = serde_json::from_value(json!({
-            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "generation": 1, "finalizers": [crate::api::names::FINALIZER]},
-            "spec": {"command": ["true"], "cordon": true, "concurrency": 1},
-            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": entries},
-        }))
-        .unwrap();
-        let mut own = serde_json::to_value(&op.spec).unwrap();
-        own.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        op.spec = serde_json::from_value(own).unwrap();
+        let op = fixtures::nodeop(name, &spec, &entries);
         self.0.ops.insert(OpRef::of(&op).key(), Arc::new(op));
     }
 

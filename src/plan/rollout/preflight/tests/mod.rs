@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::nodeop::{NodeOp, NodeStatus},
+    api::nodeop::NodeStatus,
     plan::{
         fixtures::{self, at},
         model::{
@@ -47,29 +47,19 @@ impl World {
     }
 
     fn op(&mut self, name: &str, created: i64, spec: Value, entry: Value) {
-        let mut op = json!({
-            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "generation": 1, "creationTimestamp": at(created - 1000).to_string(),
-                "finalizers": [crate::api::names::FINALIZER]},
-            "spec": {"image": "os:latest", "command": ["true"], "concurrency": 1, "preflight": {"command": ["check"]}, "pullTimeoutSeconds": 60},
-            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n1": entry}},
-        });
-        for (field, value) in spec.as_object().unwrap() {
-            op["spec"][field] = value.clone();
-        }
-        let op: NodeOp = serde_json::from_value(op).unwrap();
+        let mut whole = json!({"image": "os:latest", "cordon": null, "preflight": {"command": ["check"]}, "pullTimeoutSeconds": 60});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let mut op = fixtures::nodeop(name, &whole, &json!({"n1": entry}));
+        op.metadata.creation_timestamp = Some(Time(at(created - 1000)));
         self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
     }
 
     fn node(&mut self, change: impl FnOnce(&mut NodeView)) {
         let known = self.snapshot.nodes.get("n1").map(|node| node.as_ref().clone());
         let mut node = known.unwrap_or_else(|| NodeView {
-            name: "n1".into(),
-            uid: "n1".into(),
-            ready: true,
             boot_id: "b1".into(),
             arch: "amd64".into(),
-            ..NodeView::default()
+            ..fixtures::node("n1")
         });
         change(&mut node);
         self.snapshot.nodes.insert("n1".into(), Arc::new(node));
