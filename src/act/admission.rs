@@ -5,8 +5,8 @@
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
 //!
 //! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator
-//! finds what it made, and it would wait for a pod that it never sees. Or it binds pods to some nodes, and the
-//! kubelets of the others reject what is made for them, one after the other, each after its drain.
+//! finds what it made, and it would wait for a pod that it never sees. Or it binds pods to some nodes, and
+//! the kubelets of the others reject what is made for them, one after the other, each after its drain.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -179,8 +179,8 @@ fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Spoilt> {
     labels.find(|(key, value)| kept(key) != Some(*value)).map(|(key, _)| Spoilt::Unlabelled(key.clone()))
 }
 
-/// What the pod demands of its node's labels and is not so. Our pods demand nothing themselves. Of affinity, what
-/// compares numbers or names of nodes is taken for met: the kubelet tells.
+/// What the pod demands of its node's labels and is not so. Our pods demand nothing themselves. Of affinity,
+/// what compares numbers or names of nodes is taken for met: the kubelet tells.
 fn unmet(pod: &PodSpec, labels: &BTreeMap<String, String>) -> Option<String> {
     let has = |key: &str, value: &str| labels.get(key).is_some_and(|has| has == value);
     let mut wanted = pod.node_selector.iter().flatten();

@@ -1,4 +1,5 @@
-//! Every reason of an Event of ours. `docs/names.md` is printed from it, and a test looks for others in the code.
+//! Every reason of an Event of ours. `docs/names.md` is printed from it, and a test looks for others in the
+//! code.
 
 use super::names::reason;
 

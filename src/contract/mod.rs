@@ -339,8 +339,8 @@ pub enum NodeLock {
     Check,
 }
 
-/// Seconds after which the kubelet ends a facts pod that nobody ends before, counted from when it took the pod: a
-/// slow node pulls the image, or stands in the queue behind its other pods, for most of that.
+/// Seconds after which the kubelet ends a facts pod that nobody ends before, counted from when it took the
+/// pod: a slow node pulls the image, or stands in the queue behind its other pods, for most of that.
 pub const FACTS_DEADLINE: i64 = 900;
 
 /// Arguments of `node-labeler`, after the applet's name.

@@ -1,5 +1,5 @@
-//! What keeps a pod from its start, or a Job from having one, where no watch of ours shows it: Events, which are
-//! read when somebody asks, and the pods of a Job that are none of ours to watch.
+//! What keeps a pod from its start, or a Job from having one, where no watch of ours shows it: Events, which
+//! are read when somebody asks, and the pods of a Job that are none of ours to watch.
 
 use anyhow::Context;
 use kube::{Api, Client, ResourceExt, api::ListParams};

@@ -1,8 +1,9 @@
-//! Which authority signs the API server's certificate, as the kubelet keeps it in our pod. A client reads it once.
+//! Which authority signs the API server's certificate, as the kubelet keeps it in our pod. A client reads it
+//! once.
 //!
-//! Whoever rotates it restarts what was started before, as the guides say; and who does not would have an operator
-//! that lives, calls itself ready, and reaches nothing from its next connection on. So this process ends when the
-//! file changes, and the next one starts with the new authority.
+//! Whoever rotates it restarts what was started before, as the guides say; and who does not would have an
+//! operator that lives, calls itself ready, and reaches nothing from its next connection on. So this process
+//! ends when the file changes, and the next one starts with the new authority.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -31,7 +32,8 @@ impl TrustedCa {
         Self { content: fs::read(&path).ok(), path }
     }
 
-    /// Waits until the file says something else. One that cannot be read at a moment, or is empty, says nothing.
+    /// Waits until the file says something else. One that cannot be read at a moment, or is empty, says
+    /// nothing.
     pub async fn changes(&self) {
         loop {
             sleep(LOOKED_AT_EVERY).await;

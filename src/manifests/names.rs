@@ -1,5 +1,5 @@
-//! The page of docs/ that lists labels, annotations and Events: what the operator writes on objects, and what it
-//! reads there.
+//! The page of docs/ that lists labels, annotations and Events: what the operator writes on objects, and what
+//! it reads there.
 
 use super::markdown::{code, table};
 use crate::api::{

@@ -161,7 +161,7 @@ pub fn decide(observed: &Observation<'_>) -> NextStep {
 
 /// Nothing is due. Our own `completed` from before a crash ends it: it was written before the sentinel was
 /// removed. So does a Job that is over, and one that is `Complete` and has left no sentinel, twice: its pod
-/// writes that first, and it is read after each look. Only a disk that fails for a moment needs the second one.
+/// writes that first, and it is read after each look. The second one is for disks that fail for a moment.
 fn without_sentinel(observed: &Observation<'_>) -> NextStep {
     let waits = observed.announced == Some(reboot_state::WAITING);
     let Some(live) = observed.live else {

@@ -30,12 +30,12 @@
 //! order.
 //!
 //! For a sentinel it waits without an end while the Job may bring one: how long an operation may take is the
-//! controller's to judge, which deletes this pod. A Job that is `Complete` brings none any more: its pod writes
-//! the sentinel before it ends. So it was acted on and removed, or nothing asked for a reboot; and should the
-//! disk have lost it, the controller has read it from the Job's pod, and tells the next waiter. Who ends so is a
-//! pod that was started again since the API server's store went back to when it ran. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it
-//! ends with 1 and leaves the sentinel: a restart goes on where it stood. After init was asked there is only
-//! the grace.
+//! controller's to judge, which deletes this pod. A Job that is `Complete` brings none any more: its pod
+//! writes the sentinel before it ends. So it was acted on and removed, or nothing asked for a reboot; and
+//! should the disk have lost it, the controller has read it from the Job's pod, and tells the next waiter.
+//! Who ends so is a pod that was started again since the API server's store went back to when it ran. Its own
+//! deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it ends with 1 and leaves the
+//! sentinel: a restart goes on where it stood. After init was asked there is only the grace.
 //!
 //! A state directory that is full, read-only or no directory is found before `waiting` is announced, and so
 //! before the operation begins: what is written there for trial is kept as the sentinel's room

@@ -115,8 +115,8 @@ fn the_distribution_says_whether_etcd_votes() {
     assert_eq!(votes(member(), json!({"type": "Ready", "status": "True"})).0, None, "kubeadm says nothing");
 }
 
-/// One report of a kubelet is no recovery; a second one, by the same clock, says that the first was followed by none
-/// that said otherwise.
+/// One report of a kubelet is no recovery; a second one, by the same clock, says that the first was followed
+/// by none that said otherwise.
 #[test]
 fn what_a_kubelet_says_of_itself_is_read_by_its_own_clock_alone() {
     let seen = |status: &str, heartbeat: &str, info: Value| {

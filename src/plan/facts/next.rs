@@ -20,8 +20,9 @@ const BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 const DOUBLINGS: i32 = 7;
 /// How long a pod may run, which reads two files, or say that it cannot start, before another one is made.
 pub const RUNS_WITHIN: SignedDuration = SignedDuration::from_secs(180);
-/// How long it may take to start if nothing is said to keep it: a board with an SD card has other pods to start,
-/// and images to pull, and each new pod would begin from the beginning. The kubelet's own limit is longer.
+/// How long it may take to start if nothing is said to keep it: a board with an SD card has other pods to
+/// start, and images to pull, and each new pod would begin from the beginning. The kubelet's own limit is
+/// longer.
 pub const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(600);
 
 /// What comes next for a node.

@@ -35,8 +35,8 @@ pub enum Question {
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
     /// What does the newest Event about this object say? Some things stand nowhere else: of a pod a sandbox,
-    /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod. Or what keeps
-    /// its pods, if no watch shows them.
+    /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod. Or what
+    /// keeps its pods, if no watch shows them.
     Events { of: Regarding, namespace: String, name: String, uid: String },
     /// Which static pods of the control plane are on this node (kube-apiserver, and etcd if it runs there), and
     /// are they Ready? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
@@ -48,8 +48,8 @@ pub enum Question {
 pub enum Regarding {
     Pod,
     Job,
-    /// The pods that a Job has, and whose status is all that is asked for. Those of the Go operator's Jobs carry
-    /// no label of ours.
+    /// The pods that a Job has, and whose status is all that is asked for. Those of the Go operator's Jobs
+    /// carry no label of ours.
     PodsOfJob,
 }
 

@@ -197,7 +197,8 @@ fn a_node_that_goes_down_soon_after_it_was_done_is_known_to() {
     }
 }
 
-/// Whoever has not seen it go down knows no more of it than was written down, by two clocks that may be apart.
+/// Whoever has not seen it go down knows no more of it than was written down, by two clocks that may be
+/// apart.
 #[test]
 fn a_node_that_was_down_when_we_came_went_down_when_others_say() {
     for (second, soon) in [(-601, false), (-600, true), (0, true), (1199, true), (1200, false)] {

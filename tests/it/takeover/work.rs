@@ -52,8 +52,8 @@ fn a_job_of_its_gets_a_deadline() {
                 _ => None,
             })
         };
-        // It counts from the Job's start, and what it had is not known: it has that time from now on, also if the
-        // clock of the API server is ahead of ours.
+        // It counts from the Job's start, and what it had is not known: it has that time from now on, also if
+        // the clock of the API server is ahead of ours.
         let had = s.now.as_second() - at(10).as_second() + 3600;
         assert_eq!(extends(&mut s), Some(had + seconds));
         let mut deleted = s.clone();

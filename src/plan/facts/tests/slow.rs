@@ -38,7 +38,8 @@ fn a_pod_that_takes_too_long_as_we_saw_it_is_replaced() {
     }
 }
 
-/// A board that pulls 30 images after its upgrade takes minutes to begin; its verification waits 300 s for that.
+/// A board that pulls 30 images after its upgrade takes minutes to begin; its verification waits 300 s for
+/// that.
 #[test]
 fn a_pod_that_starts_slowly_is_left_to_read() {
     let node = node("n1");

@@ -147,8 +147,8 @@ pub struct NodeView {
     pub stays_ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
-    /// Its kubelet has reported, and no boot id: it is no machine (KWOK, a virtual kubelet), and no reboot of it
-    /// could be proved.
+    /// Its kubelet has reported, and no boot id: it is no machine (KWOK, a virtual kubelet), and no reboot of
+    /// it could be proved.
     pub bootless: bool,
     /// The machine's own id, which outlives a boot and a deletion of the Node; nothing before the kubelet's
     /// first report, so that nothing is concluded from it then.

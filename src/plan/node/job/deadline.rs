@@ -19,7 +19,8 @@ use crate::plan::{
 /// Seconds by which the deadline is put off.
 const TIME_TO_COUNT: i64 = 60;
 
-/// By how many seconds the clock of the API server may be ahead of ours, for a Job that must not be ended too early.
+/// By how many seconds the clock of the API server may be ahead of ours, for a Job that must not be ended too
+/// early.
 const APART: i64 = 3600;
 
 /// What puts the deadline off, if a pod has succeeded and that has not been done yet.

@@ -227,9 +227,9 @@ fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>
 }
 
 /// Why a Job that runs has no pod. The API server is asked whether it would admit one; and if it would, the
-/// Events of the Job are: some things are refused to its controller alone, by an image policy, by a webhook that
-/// changes pods, or since the pod's account is not there. A controller that has one by now has made it, whatever
-/// its Events say: they come late, and some never.
+/// Events of the Job are: some things are refused to its controller alone, by an image policy, by a webhook
+/// that changes pods, or since the pod's account is not there. A controller that has one by now has made it,
+/// whatever its Events say: they come late, and some never.
 fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
     if ctx.is_adopted() {
         return adopted(ctx, job);
@@ -252,8 +252,8 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     Planned::from(Some(why)).with(again).with(Effects::ask(open))
 }
 
-/// What keeps the pod of an adopted Job, or that Job from having one. Such pods carry no label of ours, so that no
-/// watch shows them; and what the Go operator made is not tried.
+/// What keeps the pod of an adopted Job, or that Job from having one. Such pods carry no label of ours, so
+/// that no watch shows them; and what the Go operator made is not tried.
 fn adopted(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
     if job.has_ready_pod {
         return None.into();

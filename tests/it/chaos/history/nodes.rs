@@ -74,9 +74,9 @@ impl Past<'_> {
         }
     }
 
-    /// Whether the machine's Node was made again, and nobody has led since that was recorded: its claim is the
-    /// next write, and the Job controller makes a further pod of a Job that runs meanwhile. An operator that does
-    /// anything at all later than that has had its time to claim the node, and is judged.
+    /// Whether the machine's Node was made again, and nobody has led since that was recorded: its claim is
+    /// the next write, and the Job controller makes a further pod of a Job that runs meanwhile. An operator
+    /// that does anything at all later than that has had its time to claim the node, and is judged.
     pub(super) fn is_to_be_claimed_again(&self, op: &str, node: &str) -> bool {
         let adopted = self.odd.adopted.get(&(op.to_owned(), node.to_owned()));
         self.claim(node).is_none() && adopted.is_some_and(|at| self.odd.wrote <= *at + CLAIMS)

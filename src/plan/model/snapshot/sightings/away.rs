@@ -86,8 +86,8 @@ impl Snapshot {
         node.ready && !node.stays_ready && self.absence(node).is_none()
     }
 
-    /// Nodes that were away, or may have been, and have not been Ready for this time since, and since when they
-    /// are, as far as we saw it.
+    /// Nodes that were away, or may have been, and have not been Ready for this time since, and since when
+    /// they are, as far as we saw it.
     pub fn back_lately(&self, wait: SignedDuration) -> impl Iterator<Item = (&NodeView, Timestamp)> {
         let seen = self.sightings.away.absences.iter().filter_map(move |(name, absence)| {
             let since = absence.back.filter(|since| self.now < later(*since, wait))?;

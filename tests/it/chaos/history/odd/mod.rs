@@ -48,7 +48,7 @@ pub(super) struct Known {
     ending: BTreeMap<String, Duration>,
     /// Jobs for which a machine went down.
     pub left: BTreeSet<String>,
-    /// When an entry took another Node object for its machine; and when an operator wrote last, but for its Lease.
+    /// When an entry took another Node object for its machine; and when an operator wrote last.
     pub adopted: BTreeMap<(String, String), Duration>,
     pub wrote: Duration,
     /// Nodes in hand that somebody uncordoned, and when.
