@@ -105,8 +105,10 @@ pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
         return false;
     }
     if node.ready && absence.is_none() {
-        let is_done = || read(node).is_some_and(|all| all.done().next().is_some());
-        return snapshot.may_be_just_back(node) && is_done();
+        // Since we lead, we would have seen it go.
+        let before_us = |done| !snapshot.is_of_our_time(done);
+        let was_done = || read(node).is_some_and(|all| all.done().any(before_us));
+        return snapshot.may_be_just_back(node) && was_done();
     }
     let seen = absence.and_then(|absence| absence.seen);
     let told = absence.map_or(node.ready_changed, |absence| absence.told);

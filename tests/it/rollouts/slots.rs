@@ -330,18 +330,19 @@ fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_unti
 /// It went down and came back under the leader before, and the new one has not seen that.
 #[test]
 fn a_new_leader_sees_for_itself_that_a_node_that_was_done_stays_ready() {
-    let taken_over = |stays_ready| {
+    let taken_over = |stays_ready, done| {
         let mut cluster = next_run("other", true, json!({}));
         cluster.s.leading_since = cluster.s.now;
         cluster.node("n3", |node| {
             (node.unschedulable, node.kept_cordon, node.stays_ready) = (false, None, stays_ready);
-            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1@{:.0}", at(-300)));
+            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1@{:.0}", at(done)));
         });
         cluster.until_stable();
         cluster
     };
-    assert_eq!(taken_over(true).running("next"), ["n1"], "its kubelet has said so twice");
-    let mut cluster = taken_over(false);
+    assert_eq!(taken_over(true, -300).running("next"), ["n1"], "its kubelet has said so twice");
+    assert_eq!(taken_over(false, 0).running("next"), ["n1"], "it would have been seen to go");
+    let mut cluster = taken_over(false, -300);
     assert_eq!(cluster.running("next"), [""; 0]);
     assert!(cluster.says("next", "n1").starts_with("waiting: node n3 is Ready since "));
     cluster.s.now = cluster.later(60);
