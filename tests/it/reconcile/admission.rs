@@ -156,6 +156,30 @@ async fn a_pod_that_the_job_controller_may_not_make_is_told_and_the_node_goes_on
     );
 }
 
+/// Somebody installs a policy while a rollout runs: no further node is drained for what is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_after_the_first_node_touches_no_further_one() {
+    let mut rig = Rig::idle(Cluster::builder().nodes(2).control_planes(1)).await;
+    let is_made_once = std::sync::atomic::AtomicBool::new(false);
+    rig.cluster.admission().refuse(move |c| {
+        let order = std::sync::atomic::Ordering::SeqCst;
+        let concerned = c.table == "pods" && has_container(c.object, "nodeop");
+        let refused =
+            if c.dry_run { is_made_once.load(order) } else { concerned && is_made_once.swap(true, order) };
+        (concerned && refused).then(|| RESTRICTED.to_owned())
+    });
+    rig.start(&[]);
+    let spec =
+        json!({"command": ["true"], "cordon": true, "drainOptions": {"enabled": true}, "concurrency": 1});
+    rig.op("op", spec).await;
+    let status = rig.over("op").await;
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains(RESTRICTED) && !message.contains("no node was touched"), "{message}");
+    assert_eq!((&status["phase"], rig.commands("n1"), rig.commands("n2")), (&json!("Failed"), 1, 0));
+    assert_eq!(status["nodeStatuses"]["n2"]["phase"], "Pending", "{status:#}");
+    assert_eq!((rig.claims().0, rig.left()), (vec!["n1".to_owned()], vec![]));
+}
+
 /// A Job that is refused for good does not keep its node cordoned for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_cannot_be_made_in_time_fails_the_node_and_gives_it_back() {

@@ -26,6 +26,10 @@ use crate::{
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// When a Job has had no pod for this time, and the API server refuses one for a reason that does not pass by
+/// itself, as it would have before the node was taken, no waiting helps where nothing has begun.
+const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(30);
+
 /// A node that has the images begins within seconds. When the operation has not begun for this time, that is
 /// said.
 const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(10);
@@ -170,8 +174,9 @@ fn blocker(
         return Some(Blocker { why: NotBegun::Pod(text), lasts: permanent }).into();
     }
     let mut effects = Effects::default();
-    let why = effects.absorb(locked(ctx, pods)).or_else(|| effects.absorb(podless(ctx, job, pods)));
-    Planned { value: why.map(|why| Blocker { why, lasts: false }), effects }
+    let locked = effects.absorb(locked(ctx, pods)).map(|why| Blocker { why, lasts: false });
+    let value = locked.or_else(|| effects.absorb(podless(ctx, job, pods)));
+    Planned { value, effects }
 }
 
 /// What is known of a Job's pod that does not work.
@@ -230,9 +235,9 @@ fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>
 /// Events of the Job are: some things are refused to its controller alone, by an image policy, by a webhook
 /// that changes pods, or since the pod's account is not there. A controller that has one by now has made it,
 /// whatever its Events say: they come late, and some never.
-fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
+fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Blocker>> {
     if ctx.is_adopted() {
-        return adopted(ctx, job);
+        return adopted(ctx, job).map(|why| why.map(|why| Blocker { why, lasts: false }));
     }
     if job.has_pod || !pods.all.is_empty() {
         return None.into();
@@ -242,14 +247,18 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
         return Planned::from(None).with(Effects::wake_at(due));
     }
     let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
-    let (why, open) = match ctx.snapshot.admission(&ctx.op.id, &ctx.node.name) {
+    let admission = ctx.snapshot.admission(&ctx.op.id, &ctx.node.name);
+    let lasts = matches!(admission, Some(Admission::Refused(_)))
+        && !ctx.snapshot.may_have_begun(job)
+        && ctx.snapshot.now >= later(ctx.snapshot.idle_since(job), REFUSED_FOR);
+    let (why, open) = match admission {
         Some(Admission::Refused(message) | Admission::NotYet(message)) => {
             (NotBegun::Refused(message.to_owned()), None)
         }
         Some(Admission::Admitted) => controller_says(ctx, job),
         None => (NotBegun::ControllerAway, Some(dry_run(ctx))),
     };
-    Planned::from(Some(why)).with(again).with(Effects::ask(open))
+    Planned::from(Some(Blocker { why, lasts })).with(again).with(Effects::ask(open))
 }
 
 /// What keeps the pod of an adopted Job, or that Job from having one. Such pods carry no label of ours, so

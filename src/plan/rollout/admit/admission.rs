@@ -1,5 +1,4 @@
-//! What must stand before the first node is taken: the finalizer, and the API server's word that it admits
-//! our pods.
+//! What must stand before a node is taken: the finalizer, and the API server's word that it admits our pods.
 
 use super::Admitter;
 use crate::{
@@ -36,10 +35,11 @@ impl Admitter<'_, '_> {
         self.admission(view)
     }
 
-    /// Whether the API server admits what we are going to make, asked before anything is made for the first
-    /// node.
+    /// Whether the API server admits what we are going to make, asked before anything is made for a node. What
+    /// has changed in the namespace since would have each further node drained for nothing. While others are
+    /// worked on they tell that it is admitted, unless one has failed untouched: that may be why.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if self.has_any([Mark::Running, Mark::HasJob]) {
+        if self.has_any([Mark::Running]) && !self.has_failed_untouched() {
             return None;
         }
         if matches!(self.admission, Admission::Unasked) {
@@ -72,7 +72,12 @@ impl Admitter<'_, '_> {
     }
 
     /// Whether nodes of the NodeOp have one of these marks, as its status says.
-    fn has_any(&self, marks: [Mark; 2]) -> bool {
+    fn has_any<const N: usize>(&self, marks: [Mark; N]) -> bool {
         self.op.object.status.as_ref().is_some_and(|status| status.node_statuses.any(marks))
+    }
+
+    fn has_failed_untouched(&self) -> bool {
+        let statuses = self.op.object.status.iter().map(|status| &status.node_statuses);
+        statuses.flat_map(|nodes| nodes.marked([Mark::Failed])).any(|(_, entry)| entry.job_name.is_none())
     }
 }

@@ -72,6 +72,35 @@ fn between_two_pods_the_last_one_is_told_of() {
     assert!(told.starts_with("the Job's pod cannot start yet: OutOfpods"), "{told}");
 }
 
+/// Before its node was taken it would have ended the operation at once; a quota may be free in a moment.
+#[test]
+fn a_pod_that_the_api_server_refuses_for_good_is_not_waited_for() {
+    let key = || ("ns".to_owned(), fixtures::job_name());
+    let comes_to = |second: i64, answer: Answer| {
+        let mut world = suspended();
+        world.pass(0);
+        let job = JobView {
+            suspended: false,
+            generation: Some(2),
+            ..fixtures::job(&fixtures::job_name(), JobState::Active)
+        };
+        world.snapshot.jobs.insert(key(), Arc::new(job));
+        world.pass(0);
+        let asked = Question::Admission(world.me.clone(), "n1".into());
+        let world = world.now(second).answer(asked, answer).answer(Question::Job(key()), Answer::Found);
+        world.decide(|ctx| {
+            let pods = JobPods::of(ctx, "ju");
+            line(&began_or_waits(ctx, &ctx.snapshot.jobs[&key()], &pods))
+        })
+    };
+    let refused = || Answer::Refused("pods: privileged".into());
+    let waits = "waits: the Job's pod cannot start yet: the Job controller has made no pod";
+    let told = [comes_to(29, refused()), comes_to(39, Answer::NotYet("pods: quota".into()))];
+    assert!(told.iter().all(|told| told.starts_with(waits)), "{told:?}");
+    let told = comes_to(31, refused());
+    assert!(told.starts_with("gives up: the Job's pod cannot start: the Job controller"), "{told}");
+}
+
 /// An upgrade that waited for the node's lock in vain has done nothing; a command may end with any code.
 #[test]
 fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
