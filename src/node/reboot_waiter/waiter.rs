@@ -7,7 +7,10 @@ use anyhow::{Error, Result};
 use tracing::{info, warn};
 
 use super::decide::{Announced, Asked, Job, Live, NextStep, Observation, Pod, Until, decide, pod_after};
-use crate::{contract::Sentinel, node::AppletExit};
+use crate::{
+    contract::{Sentinel, reboot_state},
+    node::AppletExit,
+};
 
 /// Everything that the waiter touches.
 #[expect(
@@ -70,6 +73,8 @@ pub struct Waiter<W> {
     sentinel: Option<Sentinel>,
     live: Option<Live>,
     announced: Option<&'static str>,
+    /// When that was said last.
+    said_at: Duration,
     asked_at: Option<Duration>,
     refused: bool,
     /// When the sentinel was found, from which the deadline counts.
@@ -94,6 +99,7 @@ impl<W: World> Waiter<W> {
             sentinel: None,
             live: None,
             announced: None,
+            said_at: Duration::ZERO,
             asked_at: None,
             refused: false,
             found_at: None,
@@ -121,6 +127,12 @@ impl<W: World> Waiter<W> {
         }
         self.read();
         let now = self.world.elapsed();
+        if self.is_to_be_said_again(now) {
+            self.said_at = now;
+            // The answer decides nothing: whoever waits for a sentinel needs no API server.
+            drop(self.world.announce(reboot_state::WAITING).await);
+            return None;
+        }
         let due = self.sentinel.as_ref().filter(|sentinel| sentinel.boot == self.boot);
         let restarted = due.is_some_and(|sentinel| self.world.has_restarted(sentinel));
         let step = decide(&Observation {
@@ -164,6 +176,13 @@ impl<W: World> Waiter<W> {
     /// When it asks the API again, for as long as there is no sentinel.
     fn looks_again_at(&self) -> Duration {
         self.looked_at + if self.complete_since.is_some() { SECOND_LOOK } else { LOOK_AGAIN }
+    }
+
+    /// Somebody may have taken its annotation off, or a store been restored that has none: it would be waited for
+    /// in vain until its node is given up.
+    fn is_to_be_said_again(&mut self, now: Duration) -> bool {
+        let waits = self.sentinel.is_none() && self.announced == Some(reboot_state::WAITING);
+        waits && !self.world.stopped() && now >= self.said_at + LOOK_AGAIN
     }
 
     /// None without a sentinel: how long an operation may take is not for the waiter to say.
@@ -237,6 +256,7 @@ impl<W: World> Waiter<W> {
             self.failures += 1;
         } else {
             self.announced = Some(state);
+            self.said_at = self.world.elapsed();
         }
         self.live = Some(Live { pod, job });
     }

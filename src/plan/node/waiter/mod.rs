@@ -92,6 +92,10 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     }
     match state {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => stands(ctx, key),
+        // It says that once, and somebody has taken the annotation off.
+        _ if may_give_up(ctx) && has_stood(ctx, &pod.name) => {
+            replace_broken(pod, "its annotation was taken off".into())
+        }
         _ => starting(ctx, pod),
     }
 }
@@ -119,10 +123,15 @@ fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
     Waiter::Decided(Failure::OtherBoot.gives_up()).into()
 }
 
-/// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show
-/// that it can.
+/// Whether we have seen the waiter of this name stand.
+fn has_stood(ctx: &NodeContext<'_>, name: &str) -> bool {
+    ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, name).is_some()
+}
+
+/// Ends a waiter that stood and cannot run any more, or does not say so any more, before anything relies on it.
+/// The next one has to show that it can.
 fn replace_broken(pod: &PodView, why: String) -> Planned<Waiter> {
-    let end = Action::DeletePod { pod: Target::of(pod), why: "it does not run any more" };
+    let end = Action::DeletePod { pod: Target::of(pod), why: "it does not stand any more" };
     Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)
 }
 

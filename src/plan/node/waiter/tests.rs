@@ -174,6 +174,22 @@ fn the_time_of_a_waiter_counts_from_when_its_node_is_claimed() {
     }
 }
 
+/// It would be waited for in vain until its node is given up, drained.
+#[test]
+fn a_waiter_whose_annotation_somebody_took_off_is_replaced() {
+    let mut world = draining();
+    world.put(standing(&world));
+    world.pass(1);
+    world.put(world.waiter(0));
+    let out = world.pass(10_000);
+    let ends = |action: &Action| matches!(action, Action::DeletePod { .. });
+    assert!(out.actions.iter().any(ends), "{:?}", out.actions);
+    // One that has not said anything yet is waited for.
+    let mut world = draining();
+    world.put(world.waiter(0));
+    assert!(!world.pass(1).actions.iter().any(ends));
+}
+
 /// A cache that goes on from elsewhere may miss a pod for a moment.
 #[test]
 fn a_waiter_that_is_not_shown_is_no_loss_before_it_is_read() {
