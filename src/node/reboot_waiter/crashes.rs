@@ -78,21 +78,6 @@ fn killed_between_any_two_steps_of_the_new_boot_it_still_completes() {
     }
 }
 
-/// Somebody took its annotation off, or the store was restored to a time before it.
-#[test]
-fn that_it_waits_is_said_again_each_ten_minutes() {
-    let (all, mut waiter) = running();
-    all.borrow_mut().annotation = None;
-    for (seconds, said) in [(599, None), (600, Some(reboot_state::WAITING))] {
-        all.borrow_mut().now = Duration::from_secs(seconds);
-        assert_eq!(settle(&mut waiter), None);
-        assert_eq!(all.borrow().annotation, said, "after {seconds} s");
-    }
-    // Without an API server it waits on.
-    (all.borrow_mut().api, all.borrow_mut().now) = (false, Duration::from_secs(10_000));
-    assert_eq!(settle(&mut waiter), None);
-}
-
 #[test]
 fn killed_before_waiting_was_heard_it_announces_again() {
     for steps in 0..3 {

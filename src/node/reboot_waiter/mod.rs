@@ -53,6 +53,8 @@ mod node;
 #[cfg(test)]
 mod nothing_due;
 mod request;
+#[cfg(test)]
+mod said_again;
 pub mod state_dir;
 #[cfg(test)]
 mod storms;

@@ -68,7 +68,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "node",
-        &["api::error_text", "api::job", "api::names", "api::pod", "contract", "telemetry"],
+        &["api::error_text", "api::job", "api::names", "api::pod", "api::webhooks", "contract", "telemetry"],
         &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
     ),
     layer(
