@@ -143,8 +143,10 @@ pub async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
         .expect("a cluster");
     cluster.apply(&MANIFESTS).await.expect("manifests");
     let token = cluster.account_token(install::NAMESPACE, install::ACCOUNT).expect("the operator's token");
-    let world = World::new(seed, &cluster, token, scenario.worlds.clone());
-    scenario::machines(&world, scenario);
+    let world = World::new(seed, &cluster, token, scenario.worlds.clone(), scenario.measured);
+    if !scenario.measured {
+        scenario::machines(&world, scenario);
+    }
     let scripted = world.clone();
     cluster.script(move |run| kubelet::script(&scripted, run));
     if !scenario.measured {

@@ -172,6 +172,8 @@ pub struct World {
     pub operator_token: String,
     /// How this world is odd.
     pub worlds: BTreeSet<Kind>,
+    /// All that takes time takes the same on each node.
+    even: bool,
     pub registry: Registry,
     busy: Arc<AtomicUsize>,
     started: Instant,
@@ -187,6 +189,7 @@ impl World {
         cluster: &kairos_sim::Cluster,
         operator_token: String,
         worlds: BTreeSet<Kind>,
+        even: bool,
     ) -> Arc<Self> {
         let nodes: BTreeMap<String, kairos_sim::Node> =
             cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
@@ -203,6 +206,7 @@ impl World {
             nodes,
             operator_token,
             worlds,
+            even,
             registry: cluster.registry(),
             busy: Arc::default(),
             started: Instant::now(),
@@ -229,6 +233,9 @@ impl World {
 
     /// A time of so many milliseconds, both ends included.
     pub fn time(&self, low: u64, high: u64) -> Duration {
+        if self.even {
+            return Duration::from_millis(low.midpoint(high));
+        }
         Duration::from_millis(self.rng(|rng| rng.u64(low..=high)))
     }
 
