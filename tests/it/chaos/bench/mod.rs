@@ -29,13 +29,13 @@ fn print(rollout: &str, plan: &Plan, figures: &Figures) {
     let per = |total: f64| total / *done as f64;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let waves = plan.nodes.div_ceil(plan.concurrency.max(1));
-    let model = slowest.map_or_else(
-        || "– | –".to_owned(),
-        |slowest| {
-            let least = slowest.as_secs_f64() * waves as f64;
-            format!("{waves} × {:.0} = {least:.0} | {:.2}", slowest.as_secs_f64(), took.as_secs_f64() / least)
-        },
-    );
+    // How long the operator has a node is told of each rollout: what it adds with many of them shows there.
+    let (slowest, least) = (slowest.as_secs_f64(), slowest.as_secs_f64() * waves as f64);
+    let model = if plan.until == plan.nodes {
+        format!("{waves} × {slowest:.1} = {least:.0} | {:.2}", took.as_secs_f64() / least)
+    } else {
+        format!("× {slowest:.1} | –")
+    };
     println!(
         "| {rollout} | {done} | {:.1} | {:.0} | {:.1} | {passes} | {:.1} | {:.2} | {:.2} | {:.0} | {:.0} | {model} | {:.0} |",
         per(ms(spent.operator)),

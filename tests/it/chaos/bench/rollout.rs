@@ -120,8 +120,8 @@ pub struct Figures {
     pub traffic: Arc<Traffic>,
     pub status: usize,
     pub took: Duration,
-    /// The longest time for which a node was had, if all were.
-    pub slowest: Option<Duration>,
+    /// The longest time for which a node was had, of those that are given back.
+    pub slowest: Duration,
 }
 
 /// An operator that runs, with its metrics, as the manifests have it.
@@ -201,7 +201,7 @@ pub async fn play(plan: Plan, passes: Passes) -> Figures {
         traffic,
         status,
         took,
-        slowest: whole.then(|| turns.slowest().0),
+        slowest: turns.slowest().0,
     };
     running.abort();
     figures
