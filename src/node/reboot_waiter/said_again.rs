@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{settle, start, universe};
+use super::world::{fake_cluster, settle, start};
 use crate::contract::reboot_state;
 
 /// Somebody took its annotation off, or the store was restored to a time before it.
 #[test]
 fn that_it_waits_is_said_again_each_ten_minutes() {
-    let all = universe();
+    let all = fake_cluster();
     let mut waiter = start(&all);
     assert_eq!(settle(&mut waiter), None);
     all.borrow_mut().annotation = None;

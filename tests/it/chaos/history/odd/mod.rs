@@ -288,7 +288,7 @@ impl Past<'_> {
         if entry.deadline.is_some() && entry.step == Some(Step::Job) {
             self.odd.bare.remove(node);
         }
-        self.given_up(op, &key);
+        self.given_up(op, &key, entry);
         self.is_true(op, node, (old, entry));
         let failed = entry.phase == Phase::Failed && !old.phase.is_final();
         if failed && matches!(entry.reboot_status, Some(RebootStatus::Cancelled | RebootStatus::Pending)) {
@@ -369,28 +369,6 @@ impl Past<'_> {
         if failed > 0 && intent(op).concurrency.is_some_and(|limit| held + failed > limit) && !self.rivals() {
             self.broken(format!(
                 "{me} takes {node}, and {failed} nodes that failed are still cordoned by it"
-            ));
-        }
-    }
-
-    /// What cannot start is given up after its time, once.
-    fn given_up(&mut self, op: &NodeOp, key: &(String, String)) {
-        let Some((since, phase, step)) = self.odd.steps.get(key).copied() else { return };
-        let prepares = intent(op).reboot && matches!(step, Some(Step::Claim | Step::Drain));
-        let waits = match self.odd.hopeless.get(&key.1) {
-            Some(&"waiter") => prepares,
-            Some(&"sandbox") => matches!(step, Some(Step::Job | Step::Preflight)) || prepares,
-            _ => false,
-        };
-        let limit = Duration::from_secs(intent(op).pull_timeout.as_secs().unsigned_abs()) + SLACK;
-        if waits && !phase.is_final() && self.at > since + limit && self.scenario.is_calm() && !self.rivals()
-        {
-            self.odd.steps.insert(key.clone(), (self.at + Duration::from_secs(36_000), phase, step));
-            self.broken(format!(
-                "{} waits in step {step:?} for more than {} s on {}, where nothing can start",
-                key.0,
-                limit.as_secs(),
-                key.1
             ));
         }
     }
