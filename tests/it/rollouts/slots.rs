@@ -370,11 +370,8 @@ fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
     ["n1", "n2"].iter().for_each(|name| cluster.control_plane(name));
     cluster.until_stable();
     assert_eq!(cluster.running("op"), [""; 0]);
-    assert!(
-        cluster.says("op", "n2").contains("n1 failed and is still cordoned"),
-        "{}",
-        cluster.says("op", "n2")
-    );
+    let said = cluster.says("op", "n2");
+    assert!(said.contains("n1 failed and is still cordoned"), "{said}");
     // Another operation may take it, to repair it; the cordon keeps the mark of the one that failed until the
     // repair has succeeded.
     cluster.op("repair", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
