@@ -11,6 +11,7 @@ use crate::plan::{
     model::{
         effects::{Effects, Planned},
         intent::DrainIntent,
+        question::Question,
         snapshot::{NodePod, PodArrival},
     },
     node::{
@@ -39,7 +40,15 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
     });
     let eviction = |pod| evict(ctx, options, ctx.snapshot.now.into(), pod);
     match after(&next.value) {
-        After::Job => late.for_each(|pod| drop(effects.absorb(eviction(pod)))),
+        After::Job => {
+            let mut evictions = Effects::default();
+            late.for_each(|pod| drop(evictions.absorb(eviction(pod))));
+            // An old view shows the claim of a Node that was deleted and made again since. A drain has just seen its
+            // claim; a Job may run for hours.
+            let live = Question::Node(ctx.node.name.clone());
+            let is_unread = !evictions.actions.is_empty() && ctx.snapshot.answer(&live).is_none();
+            effects.add(if is_unread { Effects::from(live) } else { evictions });
+        }
         After::Reboot => {
             let came = |pod: &NodePod| format!("{}: it came while the operation ran", pod.path());
             let there: Vec<_> = late.map(|pod| eviction(pod).value.unwrap_or_else(|| came(pod))).collect();

@@ -190,6 +190,15 @@ fn a_node_that_is_not_claimed_again_yet_is_cleared_of_no_pod() {
     world.pass(1);
     world.pass(2);
     lives(&mut world, vec![web("late")]);
+    let mut old = Snapshot { answers: <_>::default(), now: at(3), ..world.snapshot.clone() };
+    let mut sightings = (*old.sightings).clone();
+    sightings.note(&old);
+    old.sightings = Arc::new(sightings);
+    let out = plan(&old);
+    assert!(
+        evicted(&out).is_empty() && out.questions.contains(&Question::Node("n1".into())),
+        "it may be old"
+    );
     let mut again = world.node(|node| (node.claimed_by, node.cordoned_by) = (None, None));
     assert_eq!(evicted(&again.pass(3)), [""; 0]);
     let me = again.me.clone();
