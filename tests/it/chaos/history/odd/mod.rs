@@ -203,8 +203,10 @@ impl Past<'_> {
         let Some(object) = self.ops.get(&op) else { return };
         let entry = self.entry(&op, node).unwrap_or_default();
         let holds = match entry.step {
+            // One that is being given up is not held any more, however long its end takes: that of a waiter whose
+            // label somebody took off is seen once a minute.
+            _ if entry.given_up.is_some() => false,
             Some(Step::Drain) => true,
-            // One that is being given up is not held any more.
             Some(Step::Job) => entry.deadline.is_none(),
             _ => false,
         };
@@ -285,7 +287,7 @@ impl Past<'_> {
                 self.odd.bare.remove(node);
             }
         }
-        if entry.deadline.is_some() && entry.step == Some(Step::Job) {
+        if entry.given_up.is_some() || entry.deadline.is_some() && entry.step == Some(Step::Job) {
             self.odd.bare.remove(node);
         }
         self.given_up(op, &key, entry);
