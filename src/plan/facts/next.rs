@@ -21,9 +21,9 @@ const DOUBLINGS: i32 = 7;
 /// How long a pod may run, which reads two files, or say that it cannot start, before another one is made.
 pub const RUNS_WITHIN: SignedDuration = SignedDuration::from_secs(180);
 /// How long it may take to start if nothing is said to keep it: a board with an SD card has other pods to
-/// start, and images to pull, and each new pod would begin from the beginning. The kubelet's own limit is
-/// longer.
-pub const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(600);
+/// start, and images to pull, and each new pod would begin from the beginning. Twice as long where an upgrade
+/// waits for it. The kubelet's own limit is longer.
+pub const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
 
 /// What comes next for a node.
 #[derive(Debug)]
@@ -95,6 +95,7 @@ fn unread<'a>(
     let overdue = match runs_since {
         Some(since) => later(since, RUNS_WITHIN),
         None if pod.obstacle().is_some() => later(seen, RUNS_WITHIN),
+        None if waited_for => later(seen, STARTS_WITHIN * 2),
         None => later(seen, STARTS_WITHIN),
     };
     let (why, ended) = match failure(pod) {

@@ -19,6 +19,8 @@ fn a_pod_that_takes_too_long_as_we_saw_it_is_replaced() {
     let ending = PodView { deleting: true, ..pending(&node) };
     let stuck = plan(overdue, ending.clone(), true, &[]);
     assert_eq!((deleted(&stuck).len(), made(&stuck)), (0, vec![("n1", 1)]), "its kubelet does not end it");
+    // Where an upgrade waits for it, it has twice the time.
+    let overdue = 2 * overdue;
     let booting = plan(overdue - 1, pending(&node), false, &["n1"]);
     assert!(booting.actions.is_empty(), "a node that has just booted is not Ready yet");
     let dead = plan(overdue, pending(&node), false, &["n1"]);
@@ -43,8 +45,8 @@ fn a_pod_that_takes_too_long_as_we_saw_it_is_replaced() {
 #[test]
 fn a_pod_that_starts_slowly_is_left_to_read() {
     let node = node("n1");
-    for waited_for in [&["n1"][..], &[]] {
-        let slow = plan_of(std::slice::from_ref(&node), vec![pending(&node)], 299, waited_for);
+    for (waited_for, after) in [(&["n1"][..], 599), (&[], 299)] {
+        let slow = plan_of(std::slice::from_ref(&node), vec![pending(&node)], after, waited_for);
         assert!(slow.actions.is_empty(), "{:?}", slow.actions);
     }
 }
