@@ -151,9 +151,9 @@ impl Actor {
             Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {
                 self.patch_upgrade_status(upgrade, status).await
             }
-            Action::CreateFactsPod { node, node_uid, name, attempt, last_error } => {
+            Action::CreateFactsPod { node, node_uid, name, attempt, last_error, waited_for } => {
                 self.report_unreadable(node, *attempt, last_error.as_deref());
-                self.create_facts_pod(node, node_uid, name, *attempt).await
+                self.create_facts_pod((node, node_uid), name, *attempt, *waited_for).await
             }
             Action::CreatePreflightPod { op, node, name } => self.create_preflight_pod(op, node, name).await,
             Action::CreateWaiter { op, node, name, job, succeeded } => {

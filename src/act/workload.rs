@@ -98,12 +98,13 @@ impl Actor {
 
     pub(super) async fn create_facts_pod(
         &self,
-        node: &str,
-        node_uid: &str,
+        node: (&str, &str),
         name: &str,
         attempt: i32,
+        waited_for: bool,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.config)).await?;
+        let pod = facts::pod(node, name, attempt, waited_for, &self.config);
+        let made = self.create(&pod).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 

@@ -339,9 +339,11 @@ pub enum NodeLock {
     Check,
 }
 
-/// Seconds after which the kubelet ends a facts pod that nobody ends before, counted from when it took the
-/// pod: a slow node pulls the image, or stands in the queue behind its other pods, for most of that.
-pub const FACTS_DEADLINE: i64 = 900;
+/// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.
+pub const FACTS_DEADLINE: i64 = 120;
+/// The same where an upgrade waits for it: a board with an SD card has other pods to start after a boot, and
+/// images to pull, and each new pod would begin from the beginning. The step that waits has an end of its own.
+pub const WAITED_FACTS_DEADLINE: i64 = 600;
 
 /// Arguments of `node-labeler`, after the applet's name.
 pub fn facts_args() -> Vec<String> {

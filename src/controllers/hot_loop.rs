@@ -160,6 +160,7 @@ mod tests {
             name: "p".into(),
             attempt: 0,
             last_error: None,
+            waited_for: false,
         };
         let (mut repeats, now) = (HotLoopLimiter::default(), Instant::now());
         let free = (0..BURST).take_while(|_| !repeats.too_often(&make, now)).count();

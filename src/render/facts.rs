@@ -14,8 +14,15 @@ use crate::{
     contract::{self, applet},
 };
 
-/// The facts pod of a node; it goes when the node goes.
-pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, config: &RenderConfig) -> Pod {
+/// The facts pod of a node, of which this is the name and the UID; it goes when the node goes.
+pub fn pod(
+    (node, node_uid): (&str, &str),
+    name: &str,
+    attempt: i32,
+    waited_for: bool,
+    config: &RenderConfig,
+) -> Pod {
+    let deadline = if waited_for { contract::WAITED_FACTS_DEADLINE } else { contract::FACTS_DEADLINE };
     let labels = [(names::APP, names::LABELER.to_owned()), ("node", names::label_value(node))];
     let annotations = [(names::NODE_NAME, node.to_owned()), (names::ATTEMPT, attempt.to_string())];
     let owned = |(key, value): (&str, String)| (key.to_owned(), value);
@@ -53,7 +60,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, config: &Render
         metadata: parts::pod_meta(meta, container::FACTS),
         spec: Some(PodSpec {
             restart_policy: Some("Never".into()),
-            active_deadline_seconds: Some(contract::FACTS_DEADLINE),
+            active_deadline_seconds: Some(deadline),
             termination_grace_period_seconds: Some(1),
             image_pull_secrets: parts::pull_secrets(&[], config, [&reader]),
             containers: vec![reader],

@@ -45,7 +45,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);
-            return Effects::all([effects, make(snapshot, node, attempt, last_error).into()]);
+            return Effects::all([effects, make(snapshot, node, attempt, last_error, waited_for).into()]);
         }
         effects
     });
@@ -69,7 +69,7 @@ fn concerned<'a>(snapshot: &'a Snapshot, reading: &Reading<'a>) -> Vec<&'a Arc<N
 }
 
 /// Deletes a pod whose node is gone, once it would have been seen if it were there.
-fn lose(now: Timestamp, Reader { pod, seen, .. }: &Reader<'_>) -> Effects {
+fn lose(now: Timestamp, Reader { pod, seen }: &Reader<'_>) -> Effects {
     let unseen = later(*seen, NODE_VISIBLE_WITHIN);
     if now >= unseen {
         delete(pod, "its node is gone")

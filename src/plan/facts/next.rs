@@ -7,23 +7,23 @@ use super::{
     pod::{delete, failure, is_current, read},
     slots::{Reader, Reading},
 };
-use crate::plan::model::{
-    action::Action,
-    effects::{Effects, Planned},
-    snapshot::{NodeView, PodView},
-    time::later,
+use crate::{
+    contract,
+    plan::model::{
+        action::Action,
+        effects::{Effects, Planned},
+        snapshot::{NodeView, PodView},
+        time::later,
+    },
 };
 
 /// The pause after the first failure. It doubles with each further one, unless an upgrade waits for the node.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 /// How often the pause doubles at most.
 const DOUBLINGS: i32 = 7;
-/// How long a pod may run, which reads two files, or say that it cannot start, before another one is made.
-pub const RUNS_WITHIN: SignedDuration = SignedDuration::from_secs(180);
-/// How long it may take to start if nothing is said to keep it: a board with an SD card has other pods to
-/// start, and images to pull, and each new pod would begin from the beginning. Twice as long where an upgrade
-/// waits for it. The kubelet's own limit is longer.
-pub const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
+/// How much longer than its deadline a pod may take, as we saw it: its kubelet counts from a moment of its
+/// own.
+pub const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// What comes next for a node.
 #[derive(Debug)]
@@ -90,14 +90,10 @@ fn unread<'a>(
     newest: &Reader<'a>,
     waited_for: bool,
 ) -> Planned<FactsStep<'a>> {
-    let Reader { pod, seen, runs_since } = *newest;
+    let Reader { pod, seen } = *newest;
     let may_start = node.ready || waited_for;
-    let overdue = match runs_since {
-        Some(since) => later(since, RUNS_WITHIN),
-        None if pod.obstacle().is_some() => later(seen, RUNS_WITHIN),
-        None if waited_for => later(seen, STARTS_WITHIN * 2),
-        None => later(seen, STARTS_WITHIN),
-    };
+    let limit = if waited_for { contract::WAITED_FACTS_DEADLINE } else { contract::FACTS_DEADLINE };
+    let overdue = later(seen, SignedDuration::from_secs(limit) + MARGIN);
     let (why, ended) = match failure(pod) {
         Some(_) if !may_start => return FactsStep::Away.into(),
         Some(why) => (why, Effects::default()),

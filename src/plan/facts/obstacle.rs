@@ -51,7 +51,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             let busy = reading.busy();
             let full = (!waited_for && reading.free() == 0)
                 .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
-            effects.add(make(snapshot, node, attempt, last_error));
+            effects.add(make(snapshot, node, attempt, last_error, waited_for));
             full
         }
     };

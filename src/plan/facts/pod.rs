@@ -75,7 +75,13 @@ fn ended(pod: &PodView) -> String {
 }
 
 /// Makes a pod of this attempt, or of the next one whose name is nobody else's.
-pub fn make(snapshot: &Snapshot, node: &NodeView, attempt: i32, last_error: Option<String>) -> Action {
+pub fn make(
+    snapshot: &Snapshot,
+    node: &NodeView,
+    attempt: i32,
+    last_error: Option<String>,
+    waited_for: bool,
+) -> Action {
     let is_foreign = |name: &str| {
         let key = (snapshot.config.namespace.clone(), name.to_owned());
         let there = [snapshot.facts_pods.get(&key), snapshot.pods.get(&key)];
@@ -91,5 +97,6 @@ pub fn make(snapshot: &Snapshot, node: &NodeView, attempt: i32, last_error: Opti
         name: name(node, attempt),
         attempt,
         last_error,
+        waited_for,
     }
 }

@@ -8,7 +8,6 @@ use k8s_openapi::jiff::Timestamp;
 use super::pod::{is_current, ours};
 use crate::{
     api::{
-        names::container,
         node_statuses::Mark,
         nodeop::{NodeOp, NodeStatus, Phase, Step},
     },
@@ -32,8 +31,6 @@ pub struct Reader<'a> {
     pub pod: &'a PodView,
     /// When we first saw it.
     pub seen: Timestamp,
-    /// When we first saw it run, if it does.
-    pub runs_since: Option<Timestamp>,
 }
 
 impl<'a> Reading<'a> {
@@ -54,11 +51,7 @@ impl<'a> Reading<'a> {
     pub fn of_node(&self, node: &str) -> impl Iterator<Item = Reader<'a>> {
         let snapshot = self.snapshot;
         let pods = snapshot.facts_pods.on_node(node).filter(|pod| pod.role == Role::Facts);
-        pods.map(|pod| Reader {
-            pod,
-            seen: snapshot.first_seen(pod),
-            runs_since: snapshot.running_since(pod, container::FACTS),
-        })
+        pods.map(|pod| Reader { pod, seen: snapshot.first_seen(pod) })
     }
 
     /// How many pods were made for a node, in vain or not, as far as those tell that are there.

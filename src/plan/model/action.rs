@@ -46,7 +46,15 @@ pub enum Action {
     /// Patch the status to what follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Create the pod that reads a node's facts; `last_error` says why the last one failed.
-    CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
+    /// `waited_for`: an upgrade waits for what it reads.
+    CreateFactsPod {
+        node: String,
+        node_uid: String,
+        name: String,
+        attempt: i32,
+        last_error: Option<String>,
+        waited_for: bool,
+    },
     /// Create the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
     /// Grant the waiter of a node what it needs, then create it.
@@ -253,7 +261,7 @@ impl fmt::Display for Action {
             Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {
                 write!(f, "patching the status of {}", upgrade_path(upgrade))
             }
-            Self::CreateFactsPod { node, node_uid: _, name, attempt: _, last_error: _ } => {
+            Self::CreateFactsPod { node, name, .. } => {
                 write!(f, "creating facts pod {name} on node {node}")
             }
             Self::CreatePreflightPod { op, node, name } => {

@@ -344,7 +344,7 @@ fn a_new_leader_sees_for_itself_that_a_node_that_was_done_stays_ready() {
     assert_eq!(taken_over(false, 0).running("next"), ["n1"], "it would have been seen to go");
     let mut cluster = taken_over(false, -300);
     assert_eq!(cluster.running("next"), [""; 0]);
-    assert!(cluster.says("next", "n1").starts_with("waiting: node n3 is Ready since "));
+    assert!(cluster.message("next").starts_with("waiting: node n3 is Ready since "));
     cluster.s.now = cluster.later(60);
     cluster.until_stable();
     assert_eq!(cluster.running("next"), ["n1"]);

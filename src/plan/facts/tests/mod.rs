@@ -2,17 +2,16 @@
 
 mod changed;
 mod many;
-mod slow;
 mod waited_for;
 
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{pod::name, slots::AT_ONCE, *};
+use super::{next::MARGIN, pod::name, slots::AT_ONCE, *};
 use crate::{
     api::names::{self, container},
-    contract::Facts,
+    contract::{self, Facts},
     plan::{
         fixtures::{self, at},
         model::{action::Action, identity::Identified, snapshot::*},
@@ -176,6 +175,32 @@ fn pods_of_an_earlier_boot_or_of_an_earlier_machine_are_deleted_at_once_and_do_n
         let plan = plan_of(&nodes, pods, 1, &[]);
         assert_eq!((made(&plan).len(), deleted(&plan).len()), (AT_ONCE, 20));
     }
+}
+
+#[test]
+fn a_pod_that_outlives_its_deadline_as_we_saw_it_is_replaced() {
+    let node = node("n1");
+    let overdue = contract::FACTS_DEADLINE + MARGIN.as_secs();
+    let plan = |now, pod, ready, waited_for: &[&str]| {
+        plan_of(&[NodeView { ready, ..node.clone() }], vec![pod], now, waited_for)
+    };
+    let early = plan(overdue - 1, pending(&node), true, &[]);
+    assert_eq!((early.actions.len(), early.wake_at), (0, Some(at(overdue))));
+    let late = plan(overdue, pending(&node), true, &[]);
+    assert_eq!((deleted(&late), made(&late)), (vec!["n1-0"], vec![("n1", 1)]));
+    let ending = PodView { deleting: true, ..pending(&node) };
+    let stuck = plan(overdue, ending.clone(), true, &[]);
+    assert_eq!((deleted(&stuck).len(), made(&stuck)), (0, vec![("n1", 1)]), "its kubelet does not end it");
+    // After a boot all pods of a node start at once, and an upgrade waits for as long as it may.
+    let overdue = contract::WAITED_FACTS_DEADLINE + MARGIN.as_secs();
+    let booting = plan(overdue - 1, pending(&node), false, &["n1"]);
+    assert!(booting.actions.is_empty(), "a node that has just booted is not Ready yet");
+    let dead = plan(overdue, pending(&node), false, &["n1"]);
+    assert_eq!((deleted(&dead), made(&dead)), (vec!["n1-0"], vec![]));
+    assert!(
+        plan(overdue, ending, false, &["n1"]).actions.is_empty(),
+        "and no pod after pod on a node that confirms no end"
+    );
 }
 
 #[test]

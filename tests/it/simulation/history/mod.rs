@@ -256,12 +256,23 @@ impl World {
             && entry.step == Some(Step::Job)
             && entry.deadline.is_none()
             && entry.node_uid == node;
-        if held && goes_on && !self.rivals {
+        if held && goes_on && !self.rivals && !self.is_held_back(&pod.node) {
             self.broken(format!(
                 "the waiter of {:?} on {} is ended while its Job goes on",
                 op.metadata.name, pod.node
             ));
         }
+    }
+
+    /// Whether the reboot of this node has to wait: it is of the control plane, and another node of that is away,
+    /// or was so lately that a cache may show it so, or that it is not trusted yet.
+    fn is_held_back(&self, node: &str) -> bool {
+        const LATELY: usize = 130;
+        let is_member = |view: &NodeView| view.labels.has_control_plane_label();
+        let away = |view: &Arc<NodeView>| view.name != node && is_member(view) && !view.ready;
+        self.nodes.get(&node_key(node)).is_some_and(|view| is_member(&view))
+            && (self.nodes.oldest(LATELY)..=self.nodes.newest())
+                .any(|version| self.nodes.at(version).values().any(away))
     }
 
     /// A node is patched by an operator.
