@@ -86,8 +86,9 @@ mod tests {
         let config = RenderConfig {
             operator_image: "operator:v1".into(),
             namespace: "ns".into(),
-            default: "default:v1".into(),
+            default_image: "default:v1".into(),
             state_dir: "/state".into(),
+            operator_pull_policy: "IfNotPresent".into(),
             pull_secrets: Vec::new(),
         };
         let limit = |waits| pod(("n1", "u"), "f", 0, waits, &config).spec?.active_deadline_seconds;
