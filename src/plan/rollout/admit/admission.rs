@@ -37,9 +37,11 @@ impl Admitter<'_, '_> {
 
     /// Whether the API server admits what we are going to make, asked before anything is made for a node. What
     /// has changed in the namespace since would have each further node drained for nothing. While others are
-    /// worked on they tell that it is admitted, unless one has failed untouched: that may be why.
+    /// worked on they tell that it is admitted, and so does each node's own preflight once one has run, unless a
+    /// node has failed untouched: that may be why. The question is six requests.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if self.has_any([Mark::Running]) && !self.has_failed_untouched() {
+        let preflights_tell = self.op.intent.preflight.is_some() && self.has_any([Mark::HasJob]);
+        if (preflights_tell || self.has_any([Mark::Running])) && !self.has_failed_untouched() {
             return None;
         }
         if matches!(self.admission, Admission::Unasked) {
