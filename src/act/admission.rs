@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::Context;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{NodeSelectorTerm, Pod, PodSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::{LabelSelectorRequirement, ObjectMeta},
 };
 use kube::{Resource, api::PostParams, core::Status};
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::object_name,
+    plan::model::{object_name, selector},
     render::{
         access::{self, Grant},
         job, preflight, waiter,
@@ -191,14 +191,10 @@ fn unmet(pod: &PodSpec, labels: &BTreeMap<String, String>) -> Option<String> {
     let required = affinity?.required_during_scheduling_ignored_during_execution.as_ref()?;
     let fails = |term: &NodeSelectorTerm| {
         term.match_expressions.iter().flatten().find_map(|wanted| {
-            let listed = || wanted.values.iter().flatten().any(|value| has(&wanted.key, value));
-            let is_met = match wanted.operator.as_str() {
-                "In" => listed(),
-                "NotIn" => !listed(),
-                "Exists" => labels.contains_key(&wanted.key),
-                "DoesNotExist" => !labels.contains_key(&wanted.key),
-                _ => true,
-            };
+            let NodeSelectorRequirement { key, operator, values } = wanted.clone();
+            let compares_numbers = matches!(&*operator, "Gt" | "Lt");
+            let wanted = LabelSelectorRequirement { key, operator, values };
+            let is_met = compares_numbers || selector::meets(&wanted, labels);
             let values = wanted.values.iter().flatten().cloned().collect::<Vec<_>>().join(",");
             (!is_met).then(|| format!("{} {} ({values})", wanted.key, wanted.operator))
         })

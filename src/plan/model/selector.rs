@@ -1,7 +1,7 @@
 //! Label selectors, as the API server reads them.
 //!
-//! The planner may not use kube; and kube's `Selector` cannot say of labels that are not known yet whether they
-//! might match, which [`may_match`] does.
+//! The planner may not use kube; and kube's `Selector` cannot say of labels that are not known yet whether
+//! they might match, which [`may_match`] does.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,9 @@ pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
         && selector.match_expressions.iter().flatten().all(|e| meets(e, labels))
 }
 
-/// An operator that the schema does not know matches nothing: better no node than the wrong one.
-fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+/// Whether `labels` match one expression. An operator that the schema does not know matches nothing: better
+/// no node than the wrong one.
+pub fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let value = labels.get(&expression.key);
     let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|v| v == value));
     match expression.operator.as_str() {
