@@ -17,7 +17,8 @@ use crate::plan::model::{identity::Id, snapshot::PersistentFailure};
 
 /// The first pause after a failure; it doubles with each further one, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const MAX_PAUSE: Duration = Duration::from_secs(120);
+/// The longest pause after a failure.
+pub const MAX_PAUSE: Duration = Duration::from_secs(120);
 /// Failures in a row from which on they are told.
 const LASTING: u32 = 3;
 
@@ -60,8 +61,8 @@ struct Entry {
     /// When it may be tried again.
     until: Instant,
     said: Said,
-    /// All objects that have waited for it. A patch of one Node may be planned by an operation and by the facts,
-    /// one after the other: both objects get the Event.
+    /// All objects that have waited for it. A patch of one Node may be planned by an operation and by the
+    /// facts, one after the other: both objects get the Event.
     waiting: BTreeSet<String>,
 }
 
@@ -144,8 +145,8 @@ impl Failures {
             .collect()
     }
 
-    /// What is to be said now in an Event: the object, what fails, and the error. Once for each object, however
-    /// much fails for it; and again where [`Self::wrote`] says that it was lost.
+    /// What is to be said now in an Event: the object, what fails, and the error. Once for each object,
+    /// however much fails for it; and again where [`Self::wrote`] says that it was lost.
     pub fn unsaid(&self, now: Instant) -> Vec<(ObjectReference, String, String)> {
         let due = |object: &String| match self.events.get(object) {
             Some(Event::Written | Event::Queued { .. }) => false,

@@ -1,6 +1,6 @@
 //! What becomes of a plan's actions: they are carried out, and what failed is planned again after a pause.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::Planner;
 use crate::{
     act::{self, is_conflict},
-    controllers::{evictions::Wanted, hot_loop},
+    controllers::{evictions::Wanted, failures::MAX_PAUSE, hot_loop},
     observe::LiveObject,
     plan::model::{
         action::Action,
@@ -19,8 +19,6 @@ use crate::{
 
 /// Actions under way at once.
 const AT_ONCE: usize = 16;
-/// The longest pause after an action failed.
-const MAX_ACTION_PAUSE: Duration = Duration::from_secs(120);
 
 impl Planner {
     /// Carries the actions out, side by side, but for those that failed and were left alone when they were
@@ -73,7 +71,7 @@ impl Planner {
                     metrics.recorded(op, status);
                 }
                 if self.hot_loops.too_often(action, Instant::now()) {
-                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_ACTION_PAUSE);
+                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_PAUSE);
                     warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {
                     self.failures.succeeded(&action.id());
@@ -81,7 +79,7 @@ impl Planner {
             }
             Err(error) => {
                 let message = act::error_message(&error);
-                let (times, pause) = self.failed(action, message.clone(), about, MAX_ACTION_PAUSE);
+                let (times, pause) = self.failed(action, message.clone(), about, MAX_PAUSE);
                 if is_conflict(&error) && times < 3 {
                     debug!(error = message, "{action}: planned from an old view");
                 } else {

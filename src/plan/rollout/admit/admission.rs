@@ -35,10 +35,10 @@ impl Admitter<'_, '_> {
         self.admission(view)
     }
 
-    /// Whether the API server admits what we are going to make, asked before anything is made for a node. What
-    /// has changed in the namespace since would have each further node drained for nothing. While others are
-    /// worked on they tell that it is admitted, and so does each node's own preflight once one has run, unless a
-    /// node has failed untouched: that may be why. The question is six requests.
+    /// Whether the API server admits what we are going to make, asked before anything is made for a node.
+    /// What has changed in the namespace since would have each further node drained for nothing. While others
+    /// are worked on they tell that it is admitted, and so does each node's own preflight once one has run,
+    /// unless a node has failed untouched: that may be why. The question is six requests.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
         let preflights_tell = self.op.intent.preflight.is_some() && self.has_any([Mark::HasJob]);
         if (preflights_tell || self.has_any([Mark::Running])) && !self.has_failed_untouched() {
@@ -78,8 +78,11 @@ impl Admitter<'_, '_> {
         self.op.object.status.as_ref().is_some_and(|status| status.node_statuses.any(marks))
     }
 
+    /// Looked for once: thousands may have failed, and it is asked of each node that could be taken.
     fn has_failed_untouched(&self) -> bool {
-        let statuses = self.op.object.status.iter().map(|status| &status.node_statuses);
-        statuses.flat_map(|nodes| nodes.marked([Mark::Failed])).any(|(_, entry)| entry.job_name.is_none())
+        *self.failed_untouched.get_or_init(|| {
+            let statuses = self.op.object.status.iter().map(|status| &status.node_statuses);
+            statuses.flat_map(|nodes| nodes.marked([Mark::Failed])).any(|(_, entry)| entry.job_name.is_none())
+        })
     }
 }

@@ -28,8 +28,8 @@ impl Admitter<'_, '_> {
         (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
     }
 
-    /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
-    /// waits for it.
+    /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and
+    /// nobody waits for it.
     pub(super) fn on_hold(&mut self, view: &NodeView, pending: &Pending) -> PendingPlan {
         self.rollout.progress.on_hold.push(view.name.clone());
         let pending = Pending { not_ready_since: None, ..preflight::forget(pending) };

@@ -5,7 +5,7 @@ mod all;
 mod away;
 mod disputes;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use self::{admission::Admission, disputes::Disputes};
 use crate::{
@@ -109,12 +109,14 @@ struct Admitter<'a, 's> {
     disputes: Disputes,
     /// What the API server said in this pass of what we make.
     admission: Admission,
+    /// Whether a node has failed untouched, as the status says.
+    failed_untouched: OnceCell<bool>,
     /// Why nothing at all is started.
     closed: Option<Closed>,
     /// Later rounds of the upgrade take what this one lets go.
     comes_back: bool,
-    /// Whether a target is left whose Node exists, or a node is still in progress. While there is one, a target
-    /// without a Node is waited for, and not ended.
+    /// Whether a target is left whose Node exists, or a node is still in progress. While there is one, a
+    /// target without a Node is waited for, and not ended.
     others_left: bool,
 }
 
@@ -155,6 +157,7 @@ fn admitter<'a, 's>(
         releases,
         disputes,
         admission: Admission::Unasked,
+        failed_untouched: OnceCell::new(),
         closed: ctx.closed(progress.stopped.as_ref()),
         comes_back: ctx.upgrade.is_some_and(|upgrade| upgrades::comes_back(upgrade, &op.object)),
         others_left,
@@ -238,8 +241,8 @@ impl Admitter<'_, '_> {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Err(why.clone());
         }
-        // One that is taken here is not ahead of its turn any more, and the next preflight begins in the write
-        // that takes it.
+        // One that is taken here is not ahead of its turn any more, and the next preflight begins in the
+        // write that takes it.
         let ahead = self.preflights_left.saturating_sub(1);
         match self.blocked(view) {
             Some(Blocked::Node(why)) => return Err(why),
@@ -314,8 +317,8 @@ impl Admitter<'_, '_> {
         Ok(PendingPlan::Asks(preflight::begin(view, pending)))
     }
 
-    /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no worker
-    /// is taken before it.
+    /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no
+    /// worker is taken before it.
     fn no_worker_before(&mut self, name: &str) {
         let is_ready = self.snapshot.nodes.get(name).is_some_and(|view| view.ready);
         if is_ready && self.snapshot.is_control_plane_named(name) {
