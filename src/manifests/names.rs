@@ -48,10 +48,7 @@ fn node_labels() -> Vec<Row> {
             names::MANAGED,
             "`true` on nodes that run Kairos. `false`, set by people, keeps all of these labels off the node",
         ),
-        said(
-            names::BOOT_STATE,
-            "which image the node has booted: `active_boot`, `passive_boot`, `recovery_boot`, …",
-        ),
+        said(names::BOOT_STATE, "what the node has booted: `active`, `passive`, `recovery`, …"),
         said(names::HOLD, "set by people: with any value but `false`, no operation takes the node"),
         said(
             names::NOT_BALANCED,
@@ -85,7 +82,10 @@ fn node_annotations() -> Vec<Row> {
             names::ATTEMPTED,
             "which runs of which NodeOpUpgrades have had their attempt at the node, and when each was done with it",
         ),
-        said(names::FACTS_OF, "in which boot its facts were read: `<boot id>/<version>`"),
+        said(
+            names::FACTS_OF,
+            "in which boot its facts were read: `<boot id>/<version>/<hash>`, the last of the labels as they were written",
+        ),
         said(names::RELEASE, "the release that it runs, as upgrades compare it"),
         said(names::BOOT_STATE_OF, "the boot state in that boot, also where `kairos.io/managed` is `false`"),
     ];

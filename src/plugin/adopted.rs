@@ -1,5 +1,5 @@
-//! Pods of Jobs that the Go operator made and this one adopted: they have no label of an operation's, and only
-//! their Job's name tells whose they are.
+//! Pods of Jobs that the Go operator made and this one adopted: they have no label of an operation's, and
+//! only their Job's name tells whose they are.
 
 use std::collections::BTreeSet;
 

@@ -28,7 +28,7 @@ pub struct Failure {
     pub next: Option<String>,
     /// The user has not the right to it.
     pub forbidden: bool,
-    /// The API server is in trouble, or away, and may answer the next time.
+    /// The API server is unavailable, and may answer the next time.
     pub passes: bool,
 }
 
@@ -117,7 +117,7 @@ fn is_unknown_user(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 401)
 }
 
-/// Whether the API server was in trouble, or away.
+/// Whether the API server was unavailable.
 fn may_pass(error: &kube::Error) -> bool {
     let away = matches!(
         error,

@@ -1,7 +1,7 @@
 //! Operations as they change.
 //!
-//! A NodeOpUpgrade copies what its NodeOp says of its nodes every few seconds only. So that NodeOp is followed
-//! with it, and while it is not over its nodes are shown as the NodeOp has them.
+//! A NodeOpUpgrade copies what its NodeOp says of its nodes every few seconds only. So that NodeOp is
+//! followed with it, and while it is not over its nodes are shown as the NodeOp has them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

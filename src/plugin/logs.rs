@@ -185,19 +185,19 @@ impl Reader<'_> {
     async fn follow(&self, screen: &Screen) -> Result<()> {
         let (sender, mut lines) = mpsc::channel::<String>(LINES);
         let (mut begun, mut streams) = (BTreeSet::new(), JoinSet::new());
-        let mut troubled = false;
+        let mut failing = false;
         loop {
             let (over, sources) = match self.look().await {
                 // An API server may go down with the node that is worked on.
                 Err(failure) if failure.passes => {
-                    if !troubled {
+                    if !failing {
                         eprintln!("{}; it is tried again", failure.what);
                     }
-                    troubled = true;
+                    failing = true;
                     (false, Vec::new())
                 }
                 seen => {
-                    troubled = false;
+                    failing = false;
                     seen?
                 }
             };

@@ -1,6 +1,6 @@
 //! What an action or a question is, whatever is said of it.
 //!
-//! PersistentFailures and their pauses are remembered by it. A sentence would not do: the same pod may be deleted for
+//! Failures and their pauses are remembered by it. A sentence would not do: the same pod may be deleted for
 //! two reasons, and whoever improves a log line must not change when something is tried again.
 
 use std::fmt;

@@ -55,8 +55,9 @@ pub enum NotTaken {
     Unrecorded,
     /// All slots are taken.
     Turn,
-    /// Nodes are taken in order, and a control-plane node before it is not taken yet. Thousands of entries say
-    /// so, and none of them which: what that one waits for stands in its own entry, and in the NodeOp's message.
+    /// Nodes are taken in order, and a control-plane node before it is not taken yet. Thousands of entries
+    /// say so, and none of them which: what that one waits for stands in its own entry, and in the NodeOp's
+    /// message.
     TurnAfterControlPlane,
     /// Nodes that failed hold all slots. Nor does this one say which, and what to do about the first: that
     /// changes each time that its kubelet is away for a moment.
@@ -113,7 +114,7 @@ pub enum Refused {
 /// How a node ends that was never taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Untouched {
-    /// Its preflight says that nothing is to be done, in these words of the command.
+    /// Its preflight says that nothing is to be done; this is the message of its command.
     NotNeeded(String),
     /// Our own check has found it at the image's release.
     UpToDate(UpToDate),
@@ -145,8 +146,8 @@ impl Untouched {
         (release.len() <= MAX_RELEASE && !release.contains(char::is_control)).then(|| release.clone())
     }
 
-    /// Why the node needed nothing. Nothing, if it has failed: whoever set a limit for nodes that are not Ready
-    /// wants to know.
+    /// Why the node needed nothing. Nothing, if it has failed: whoever set a limit for nodes that are not
+    /// Ready wants to know.
     pub fn reason(&self) -> Option<NodeReason> {
         match self {
             Self::NotReadyFor(_) | Self::Bootless => None,

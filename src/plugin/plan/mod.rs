@@ -243,8 +243,8 @@ where
     Ok(listed?.items)
 }
 
-/// Whether options say how to drain, and not that anything is drained. manifests/rbac/drain-warning.yaml asks the
-/// same when a NodeOp is created.
+/// Whether options say how to drain, and not that anything is drained. manifests/rbac/drain-warning.yaml asks
+/// the same when a NodeOp is created.
 fn are_idle(options: &DrainOptions) -> bool {
     let DrainOptions {
         enabled,
