@@ -34,10 +34,10 @@
 //! of the waiter's own Job names the boot that the node is still in, and a live read shows that Job
 //! `Complete`: it cannot come twice, for a reboot changes the boot id, and not unasked, for nobody else
 //! writes that file. (Once record 6 stands, a waiter that is made anew is told of it, and needs neither: a
-//! Job may be deleted at any time.) Only while another control-plane node is away is the reboot of one held back:
-//! its waiter is ended, and made anew when the others are well. And whatever runs on a node holds that node's lock ([`node::lock`]), so
-//! that no two operations do, whatever became of their pods. [`node::reboot_waiter`] has the table of what
-//! happens when the power fails after each of its lines.
+//! Job may be deleted at any time.) Only while another control-plane node is away is the reboot of one held
+//! back: its waiter is ended, and made anew when the others are well. And whatever runs on a node holds that
+//! node's lock ([`node::lock`]), so that no two operations do, whatever became of their pods.
+//! [`node::reboot_waiter`] has the table of what happens when the power fails after each of its lines.
 //!
 //! # The planner, tried
 //!

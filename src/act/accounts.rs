@@ -6,8 +6,8 @@
 //! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody
 //! else's: it is passed by for another name, and neither changed nor deleted. The name holds a hash of the
 //! NodeOp's UID, so a NodeOp that is made again under the name of an earlier one shares no account with it.
-//! Nothing is applied by force: an object is created, or changed or deleted at the resourceVersion at which it
-//! was seen to be ours.
+//! Nothing is applied by force: an object is created, or changed or deleted at the resourceVersion at which
+//! it was seen to be ours.
 
 use std::fmt::Debug;
 

@@ -42,8 +42,8 @@ pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
     /// Nothing to evict, as the read before the request showed: the pod is gone, is another one, or is being
-    /// deleted (then with its metadata). `Gone` and `Changed` are what the answer to the request claims, which
-    /// may be a webhook's word.
+    /// deleted (then with its metadata). `Gone` and `Changed` are what the answer to the request claims,
+    /// which may be a webhook's word.
     Needless(Option<Box<ObjectMeta>>),
     /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,

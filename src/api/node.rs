@@ -117,8 +117,8 @@ struct Taint {
     key: String,
 }
 
-/// Whether a taint is one of an autoscaler that removes the machine. However many taints there are, each takes
-/// a byte.
+/// Whether a taint is one of an autoscaler that removes the machine. However many taints there are, each
+/// takes a byte.
 #[derive(Deserialize)]
 #[serde(from = "Taint")]
 struct Removes(bool);
@@ -209,8 +209,8 @@ mod tests {
         assert_eq!(status.volumes_attached.map(|volumes| volumes.len()), Some(1));
     }
 
-    /// Autoscalers say by a taint that they remove a machine, minutes before its Node is deleted, if it ever is
-    /// by them.
+    /// Autoscalers say by a taint that they remove a machine, minutes before its Node is deleted, if it ever
+    /// is by them.
     #[test]
     fn a_node_is_on_its_way_out_once_it_is_deleted_or_an_autoscaler_says_so() {
         let is_leaving = |deleted: bool, taints: Value| {

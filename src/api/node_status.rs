@@ -78,8 +78,8 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
     /// UID of the node that was taken: a node made again under the same name is another machine, unless
-    /// `machineId` says that it is the same. It goes when a live read has proved that the node was given back;
-    /// until then the node holds its slot, whatever its phase.
+    /// `machineId` says that it is the same. It goes when a live read has proved that the node was given
+    /// back; until then the node holds its slot, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// UID of the Job, recorded before the Job is allowed to run.
@@ -109,24 +109,25 @@ pub struct NodeStatus {
     /// step: an earlier one stood and was lost, or had to wait for the room that the drain makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiter_since: Option<Time>,
-    /// The machine's own id, recorded when the node is taken: by it a Node object that was deleted meanwhile is
-    /// known again. It stays where the Node was still deleted when the node was given up, if the operation may
-    /// have run there.
+    /// The machine's own id, recorded when the node is taken: by it a Node object that was deleted meanwhile
+    /// is known again. It stays where the Node was still deleted when the node was given up, if the operation
+    /// may have run there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
     /// True for a node of the control plane that is in progress; it counts as away also while its Node object
     /// is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane: Option<bool>,
-    /// When the present step is given up; none while its reboot is held back, since another control-plane node is away.
+    /// When the present step is given up; none while its reboot is held back, since another control-plane
+    /// node is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// The boot in which the preflight said to go on; then the one in which the Job was let run, and the one
     /// in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
-    /// The boot in which the command succeeded, if that could not be recorded when it did: the Job that is there
-    /// now, or is to be made, runs no command and only records it.
+    /// The boot in which the command succeeded, if that could not be recorded when it did: the Job that is
+    /// there now, or is to be made, runs no command and only records it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded_in: Option<String>,
     /// The release that the upgrade brings, as its image says.

@@ -114,8 +114,8 @@ pub struct NodeOpUpgradeSpec {
     pub stop_on_failure: Option<bool>,
     /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
     /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
-    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
-    /// does not run. Unset: never. May be changed while the upgrade runs.
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to
+    /// run does not run. Unset: never. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::time)]
     pub not_after: Option<Time>,
@@ -211,9 +211,9 @@ pub enum Mode {
     /// Nothing, until its spec asks for another run.
     #[default]
     Once,
-    /// Nodes that join later, and nodes that do not run the image's release any more, are upgraded as well, in
-    /// further rounds of the run. A node has one attempt in a run: one that failed is tried again only once
-    /// the spec asks for another run.
+    /// Nodes that join later, and nodes that do not run the image's release any more, are upgraded as well,
+    /// in further rounds of the run. A node has one attempt in a run: one that failed is tried again only
+    /// once the spec asks for another run.
     Continuous,
 }
 

@@ -341,8 +341,9 @@ pub enum NodeLock {
 
 /// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.
 pub const FACTS_DEADLINE: i64 = 120;
-/// Seconds of one that an upgrade waits for: a board with an SD card has other pods to start after a boot, and
-/// images to pull, and each new pod would begin from the beginning. The step that waits has an end of its own.
+/// Seconds of one that an upgrade waits for: a board with an SD card has other pods to start after a boot,
+/// and images to pull, and each new pod would begin from the beginning. The step that waits has an end of its
+/// own.
 pub const WAITED_FACTS_DEADLINE: i64 = 600;
 
 /// Arguments of `node-labeler`, after the applet's name.

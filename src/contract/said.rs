@@ -1,4 +1,5 @@
-//! What the applets of an upgrade, and the sentinel, say in their termination messages besides plain sentences.
+//! What the applets of an upgrade, and the sentinel, say in their termination messages besides plain
+//! sentences.
 
 use std::fmt;
 
@@ -64,8 +65,8 @@ impl fmt::Display for UpToDate {
 }
 
 /// How an operation ended badly, as far as what is to be done about the node depends on it. People read why a
-/// Job has failed in the termination message of its pod, and so it is no record: it is a clause of the message,
-/// written by the applet and read by the controller from here.
+/// Job has failed in the termination message of its pod, and so it is no record: it is a clause of the
+/// message, written by the applet and read by the controller from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadEnd {
     /// The operation has succeeded, and nothing else knows.

@@ -45,8 +45,8 @@ struct Container {
     pull_policy: Option<String>,
 }
 
-/// The image of our own pod, and when a node pulls it: of a tag that moves (`Always`) a node that kept what it
-/// had would run another version.
+/// The image of our own pod, and when a node pulls it: of a tag that moves (`Always`) a node that kept what
+/// it had would run another version.
 ///
 /// # Errors
 ///

@@ -184,8 +184,8 @@ pub(super) fn files() -> anyhow::Result<Vec<File>> {
     Ok(files)
 }
 
-/// The objects of `manifests/monitoring`, whose files scripts/generate puts below `files` of the chart: alerts
-/// have braces of their own, which Helm must not read.
+/// The objects of `manifests/monitoring`, whose files scripts/generate puts below `files` of the chart:
+/// alerts have braces of their own, which Helm must not read.
 fn monitoring() -> String {
     let object = |switch: &str, file: &str| {
         format!(

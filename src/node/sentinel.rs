@@ -12,8 +12,8 @@
 //!
 //! A record that cannot be written must not make the operation run again, which a retry of the Job's pod
 //! would do. So the waiter keeps room for it from before the operation begins ([`reserve`]), the write is
-//! tried for a while, and then it is given up permanently, with [`contract::EXIT_PERMANENT`] and a message that
-//! says what is known here and nowhere else: that the operation succeeded.
+//! tried for a while, and then it is given up permanently, with [`contract::EXIT_PERMANENT`] and a message
+//! that says what is known here and nowhere else: that the operation succeeded.
 //!
 //! | what this container finds | what it does | what follows |
 //! |---|---|---|

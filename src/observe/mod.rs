@@ -158,8 +158,8 @@ impl Caches {
         over.into_iter().for_each(|(key, op)| self.ops.replace(&key, op));
     }
 
-    /// Brings up to date what snapshots show, and forgets what has ended. Whether a pod is still of use can be
-    /// told once all else is here that may name it.
+    /// Brings up to date what snapshots show, and forgets what has ended. Whether a pod is still of use can
+    /// be told once all else is here that may name it.
     fn show(&mut self) {
         let Shown { nodes, ops, upgrades, facts_pods, jobs, pods, drained_pods } = &mut self.shown;
         let mut changed = Changed::default();

@@ -1,9 +1,9 @@
 //! One attempt: a node is tried once by each run of an upgrade, however many rounds follow.
 //!
-//! What was tried stands on the Node (see [`crate::api::attempts`]), in the patch that claims it, by every run,
-//! so that an upgrade that becomes `Continuous` later knows what its run has tried. In a run of a `Continuous`
-//! upgrade it is written, too, before it is said that a node failed untouched: else the next round would try
-//! it, and fail, and so on for ever.
+//! What was tried stands on the Node (see [`crate::api::attempts`]), in the patch that claims it, by every
+//! run, so that an upgrade that becomes `Continuous` later knows what its run has tried. In a run of a
+//! `Continuous` upgrade it is written, too, before it is said that a node failed untouched: else the next
+//! round would try it, and fail, and so on for ever.
 //!
 //! A preflight that could not run has found nothing out, and has done nothing: a registry may be down for a
 //! night, or a token have expired. That is no attempt, and the run leaves the node for [`LEAVES_FOR`].
@@ -48,8 +48,8 @@ pub enum Attempt {
     Had,
     /// It came to nothing, and there is another one, then.
     NotBefore(Timestamp),
-    /// What stands there is not of our making. It counts as one: a node that is tried again and again is worse
-    /// than one that somebody has to look at.
+    /// What stands there is not of our making. It counts as one: a node that is tried again and again is
+    /// worse than one that somebody has to look at.
     Unreadable,
 }
 
@@ -97,8 +97,8 @@ pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
     run(op).is_some_and(|(uid, run)| run.round > 0 && is_one(of(node, uid, run.generation)))
 }
 
-/// Whether the node is not Ready, and went down soon after an upgrade was done with it; or did so the last time
-/// that it was not, as far as we saw it.
+/// Whether the node is not Ready, and went down soon after an upgrade was done with it; or did so the last
+/// time that it was not, as far as we saw it.
 pub fn went_down(snapshot: &Snapshot, node: &NodeView) -> bool {
     let absence = snapshot.absence(node);
     if node.claimed_by.is_some() {

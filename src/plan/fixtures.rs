@@ -16,8 +16,8 @@ pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
-/// A NodeOp under way in namespace `ns`, whose UID is its name, and the entries of its nodes. `spec` is what it
-/// asks for besides a command, a cordon, and one node at a time.
+/// A NodeOp under way in namespace `ns`, whose UID is its name, and the entries of its nodes. `spec` is what
+/// it asks for besides a command, a cordon, and one node at a time.
 pub fn nodeop(name: &str, spec: &Value, entries: &Value) -> NodeOp {
     let mut whole = json!({"command": ["true"], "cordon": true, "concurrency": 1});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());

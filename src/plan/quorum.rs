@@ -128,8 +128,8 @@ fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a
 
 /// Asks what [`others_not_ready`] has to know of the others. That a distribution says on the Node whether its
 /// etcd votes is not all: its leader writes that of each member that it counts, and of an API server beside
-/// it nothing is said; RKE2 runs both in static pods besides. What `node` itself runs the others are to run as
-/// well. Nothing is asked that is known.
+/// it nothing is said; RKE2 runs both in static pods besides. What `node` itself runs the others are to run
+/// as well. Nothing is asked that is known.
 pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     let alone = others(snapshot, node).next().is_none();
     let ready = snapshot.control_planes().filter(|member| member.ready && !alone);
@@ -232,8 +232,8 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
 }
 
 /// A pod of the control plane that is not on this node, and is on another one with the same marks. A kubelet
-/// without its manifests is Ready, for it reaches the API server through another member; and of a node on which
-/// nothing of the control plane runs, no pod is left that could be seen not to be Ready.
+/// without its manifests is Ready, for it reaches the API server through another member; and of a node on
+/// which nothing of the control plane runs, no pod is left that could be seen not to be Ready.
 fn pod_missing(snapshot: &Snapshot, member: &NodeView) -> Option<Unwell> {
     let components = |of: &NodeView| match snapshot.control_plane_pods(&of.name)? {
         ControlPlanePods::Ready(components) => Some(components),

@@ -3,8 +3,8 @@
 //! The user's image and command as they are, privileged, the host's root writable. With a reboot the command
 //! becomes an init container, and the container after it writes the sentinel: that the Job is `Complete` and
 //! that the sentinel is there are then one and the same success. Beside both a container of ours holds the
-//! node's lock, see [`lock`]. Where the command has succeeded and the sentinel could not be written, another Job
-//! writes it and runs no command.
+//! node's lock, see [`lock`]. Where the command has succeeded and the sentinel could not be written, another
+//! Job writes it and runs no command.
 
 use k8s_openapi::{
     api::{
@@ -124,8 +124,8 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, config: &RenderConfig) -> PodSpec
     }
 }
 
-/// The pod that only records that the command has succeeded in that boot, where the container that comes after
-/// the command could not.
+/// The pod that only records that the command has succeeded in that boot, where the container that comes
+/// after the command could not.
 fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, config: &RenderConfig) -> PodSpec {
     let containers = vec![sentinel(op, job, Some(boot), config)];
     PodSpec {

@@ -7,8 +7,8 @@
 //!
 //! It costs a container without requests, of an image that is there. The command starts up to a second later,
 //! at the first probe. The pod ends a moment later, once the kubelet has ended this container. A hook
-//! (`postStart`) would spare the wait for the probe. But a kubelet is deaf for a pod as long as its hook runs, and
-//! says nothing of it, not even that it waits.
+//! (`postStart`) would spare the wait for the probe. But a kubelet is deaf for a pod as long as its hook
+//! runs, and says nothing of it, not even that it waits.
 
 use k8s_openapi::api::core::v1::{Container, ExecAction, Probe, Volume};
 

@@ -227,8 +227,8 @@ fn no_command_waits_for_what_does_not_come_after_a_failure() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Of several pods of a Job kubectl takes the oldest, since none of ours is ever Ready: the first try, also while
-/// a later one runs, and not the one that the message is about.
+/// Of several pods of a Job kubectl takes the oldest, since none of ours is ever Ready: the first try, also
+/// while a later one runs, and not the one that the message is about.
 #[test]
 fn no_command_reads_the_log_of_a_jobs_first_try_alone() {
     let wrong: Vec<String> = pages()

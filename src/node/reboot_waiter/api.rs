@@ -149,8 +149,8 @@ impl Cluster {
         }
     }
 
-    /// An admission policy of an earlier version knows nothing of the boot, and refuses it. Webhooks have their
-    /// time, or it would never be said that the waiter waits; but no reboot waits for them.
+    /// An admission policy of an earlier version knows nothing of the boot, and refuses it. Webhooks have
+    /// their time, or it would never be said that the waiter waits; but no reboot waits for them.
     async fn annotate(&self, state: &str) -> Result<KubePod, RequestError> {
         let limit = if state == reboot_state::REBOOTING { SHORT } else { webhooks::ANSWER_WITHIN };
         let patch = |annotations: serde_json::Value| {

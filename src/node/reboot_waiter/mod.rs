@@ -3,10 +3,10 @@
 //!
 //! A reboot is due if and only if the sentinel of its own Job names the boot that the node is still in, and a
 //! live GET shows that very Job `Complete`. Nothing else is remembered, in the process or on the pod, so a
-//! waiter that is killed, replaced or started again finds by itself where things stand. (A waiter that is made
-//! after the controller has recorded both is told so by its arguments, since a Job may be deleted at any time:
-//! what is recorded then stands for the sentinel, and for the Job. And which init it asks is written down on
-//! the node, for nodes whose boot id stays when they restart.)
+//! waiter that is killed, replaced or started again finds by itself where things stand. (A waiter that is
+//! made after the controller has recorded both is told so by its arguments, since a Job may be deleted at any
+//! time: what is recorded then stands for the sentinel, and for the Job. And which init it asks is written
+//! down on the node, for nodes whose boot id stays when they restart.)
 //!
 //! | after this line, the power fails or the waiter is killed | what the next start does |
 //! |---|---|

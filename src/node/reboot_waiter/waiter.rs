@@ -178,8 +178,8 @@ impl<W: World> Waiter<W> {
         self.looked_at + if self.complete_since.is_some() { SECOND_LOOK } else { LOOK_AGAIN }
     }
 
-    /// Somebody may have taken its annotation off, or a store been restored that has none: it would be waited for
-    /// in vain until its node is given up.
+    /// Somebody may have taken its annotation off, or a store been restored that has none: it would be waited
+    /// for in vain until its node is given up.
     fn is_to_be_said_again(&mut self, now: Duration) -> bool {
         let waits = self.sentinel.is_none() && self.announced == Some(reboot_state::WAITING);
         waits && !self.world.stopped() && now >= self.said_at + LOOK_AGAIN

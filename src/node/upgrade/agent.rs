@@ -35,8 +35,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long output may go on after the agent's end: something that it left behind may hold the pipe for ever.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes of the agent's output that are kept for the exit message; the termination message has room for more, the
-/// node's `message` should not.
+/// Bytes of the agent's output that are kept for the exit message; the termination message has room for more,
+/// the node's `message` should not.
 const MAX_OUTPUT_TAIL: usize = 1024;
 
 /// How a run ended.

@@ -293,8 +293,8 @@ fn up_to_date(release: &str) -> String {
     serde_json::to_string(&found).unwrap_or_else(|_| found.to_string())
 }
 
-/// What is said of a result. That nothing had to be done is no boot's to prove, nor is the recovery image alone:
-/// so the one is said as a record, and the other if it has a witness.
+/// What is said of a result. That nothing had to be done is no boot's to prove, nor is the recovery image
+/// alone: so the one is said as a record, and the other if it has a witness.
 pub fn settled(result: &UpgradeResult) -> String {
     if let (UpgradeState::Upgraded, false, Some(at)) = (result.state, result.active, &result.recovery_at) {
         let proof = RecoveryProof { recovery_at: at.clone(), target: result.target.clone() };

@@ -73,8 +73,8 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<
         return Planned { value: next, effects: replaced };
     };
     if let Some(facts) = read(newest.pod).filter(|facts| facts.boot == node.boot_id) {
-        // An upgrade that waits for it reads it here, and gives the node back with the same patch. A node whose
-        // labels we keep off says it as long as somebody waits for it, and no longer.
+        // An upgrade that waits for it reads it here, and gives the node back with the same patch. A node
+        // whose labels we keep off says it as long as somebody waits for it, and no longer.
         let now = !waited_for || node.is_left_alone();
         let recorded = now.then(|| Action::patch_node(node, labels::change(node, &facts)));
         return Planned { value: FactsStep::Nothing, effects: replaced }.with(Effects::act(recorded));

@@ -94,9 +94,9 @@ pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
     pin(op, &container.image_id).filter(|_| named(op, container::PREFLIGHT) == name)
 }
 
-/// The operation's image by the digest that all nodes of this architecture are held to, if a node would ask the
-/// registry again what the name means. Where no preflight looks at the image first, a node would run another
-/// content before anybody sees that the tag has moved.
+/// The operation's image by the digest that all nodes of this architecture are held to, if a node would ask
+/// the registry again what the name means. Where no preflight looks at the image first, a node would run
+/// another content before anybody sees that the tag has moved.
 pub fn bound(op: &NodeOp, architecture: &str) -> Option<String> {
     let named = op.spec.image.as_deref().unwrap_or_default();
     let images = op.status.iter().flat_map(|status| &status.images);

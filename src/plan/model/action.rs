@@ -66,14 +66,15 @@ pub enum Action {
         /// What is recorded of the Job, if it has succeeded: it may be gone by now.
         succeeded: Option<Succeeded>,
     },
-    /// Create the node's Job, suspended; if the node can, with a container that holds its lock for the command.
+    /// Create the node's Job, suspended; if the node can, with a container that holds its lock for the
+    /// command.
     CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
     /// Resume the Job whose UID is recorded, as we see it: one that has been settled since is not.
     ResumeJob { job: Target, resource_version: String },
     /// Extend the deadline of a Job whose pod has succeeded, or one of the Go operator's an end.
     ExtendJob { job: Target, deadline_seconds: i64 },
-    /// Settle a Job: suspend one whose operation has succeeded in this boot, and say so on it: a container of somebody
-    /// else keeps it running.
+    /// Settle a Job: suspend one whose operation has succeeded in this boot, and say so on it: a container of
+    /// somebody else keeps it running.
     SettleJob { job: Target, boot: String },
     /// Delete a Job of ours, and its pods: before it, or in the background.
     DeleteJob { job: Target, after_its_pods: bool, why: &'static str },

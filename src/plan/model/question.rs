@@ -38,8 +38,8 @@ pub enum Question {
     /// an address, a mount, a device, an image that is being pulled; of a Job why it gets no pod. Or what
     /// keeps its pods, if no watch shows them.
     Events { of: Regarding, namespace: String, name: String, uid: String },
-    /// Which static pods of the control plane are on this node (kube-apiserver, and etcd if it runs there), and
-    /// are they Ready? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
+    /// Which static pods of the control plane are on this node (kube-apiserver, and etcd if it runs there),
+    /// and are they Ready? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
     ControlPlanePods(String),
 }
 

@@ -69,8 +69,8 @@ pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
     delete_waiters(snapshot, op, node, "its reboot was cancelled", |_| true)
 }
 
-/// Ends them for now: the reboot is to come later, and another waiter to see to it. One that has asked for the
-/// reboot goes on.
+/// Ends them for now: the reboot is to come later, and another waiter to see to it. One that has asked for
+/// the reboot goes on.
 pub fn end_waiters_for_now(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
     let why = "another control-plane node is away, and the reboot has to wait";
     delete_waiters(snapshot, op, node, why, |pod| {

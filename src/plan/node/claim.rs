@@ -89,9 +89,10 @@ fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: &NotClai
     ctx.moves(state, why)
 }
 
-/// Once load balancers have left the node, if they are to, and its waiter stands, if it is drained for a reboot,
-/// it is disturbed. What keeps a waiter from a node keeps it from others as well, and else each of them would be
-/// emptied for nothing, one after the other. One that the node has no room for waits for the drain.
+/// Once load balancers have left the node, if they are to, and its waiter stands, if it is drained for a
+/// reboot, it is disturbed. What keeps a waiter from a node keeps it from others as well, and else each of
+/// them would be emptied for nothing, one after the other. One that the node has no room for waits for the
+/// drain.
 fn after_claim(ctx: &NodeContext<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
     let starting = match effects.absorb(waiter_of_drained(ctx)) {

@@ -1,5 +1,5 @@
-//! How the operation ended on a node on which its Job has succeeded: as a type, which decides what is recorded;
-//! and as the sentence that stands in the node's final message.
+//! How the operation ended on a node on which its Job has succeeded: as a type, which decides what is
+//! recorded; and as the sentence that stands in the node's final message.
 
 use std::fmt;
 

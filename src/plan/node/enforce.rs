@@ -58,11 +58,11 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 }
 
 /// Keeps a reboot from coming that is due, or will be: another control-plane node has gone away since the Job
-/// was let go, which may run for hours. A waiter reboots its node on its own, so it is ended, and the next one
-/// is made when the others are well. The Go operator's reboot pod has no next one, and is left.
+/// was let go, which may run for hours. A waiter reboots its node on its own, so it is ended, and the next
+/// one is made when the others are well. The Go operator's reboot pod has no next one, and is left.
 ///
-/// What the caches show is looked at in every plan. Without a waiter that watches, all that a claim needs has to
-/// hold again before there is one.
+/// What the caches show is looked at in every plan. Without a waiter that watches, all that a claim needs has
+/// to hold again before there is one.
 pub fn reboot(ctx: &NodeContext<'_>, watched: bool) -> Planned<Option<Waiting>> {
     if !ctx.op.intent.reboot || ctx.is_adopted() || !is_concerned(ctx) {
         return None.into();
@@ -95,8 +95,8 @@ fn others_unwell(ctx: &NodeContext<'_>, waits: fn(Unwell) -> Waiting) -> Planned
     Planned { value: why.map(waits), effects }
 }
 
-/// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
-/// was given back looks like one that is about to be taken, or whose claim somebody removed.
+/// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node
+/// that was given back looks like one that is about to be taken, or whose claim somebody removed.
 ///
 /// With its claim the node says which run tries it, and asks autoscalers to leave it, load balancers if that
 /// is wanted, and remediators if it is to reboot.

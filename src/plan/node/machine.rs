@@ -93,7 +93,8 @@ fn awaited_until(
         At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::stays_ready_within(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job(_) if work.given_up.is_some() => return None,
         At::Claim { .. } | At::Drain(_) | At::Job(_) => {
-            // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen that.
+            // The waiter reboots the machine as soon as its Job is complete, whether or not we have seen
+            // that.
             let job = context::recorded_job(snapshot, op, work);
             let reboots = op.intent.reboot && job.is_some_and(|job| job.state == JobState::Complete);
             let reboot = if reboots { op.intent.reboot_timeout } else { RETURNS_WITHIN };

@@ -17,7 +17,8 @@
 //!
 //! - `stage`: the table; `state`: an entry, parsed; `context`: what a step looks at, and what it comes to;
 //! - `claim`, `prepare` (with `drain` and `waiter`), `job`, `reboot`, `verify`: the steps;
-//! - `give_up`, `cancel`, `lost`: the ways out; `machine`: whether the Node is still the machine that was taken;
+//! - `give_up`, `cancel`, `lost`: the ways out; `machine`: whether the Node is still the machine that was
+//!   taken;
 //! - `cordon`, `traffic`, `hint_patch`, `enforce`: what is set on the node, and set again;
 //! - `waiting`, `failure`: why a node does not move, or has failed, each with its sentence;
 //! - `legacy`, `stamps`: what the Go operator, or a leader with another clock, left behind.

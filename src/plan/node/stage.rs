@@ -4,8 +4,8 @@
 //! `plan::check` holds every status that is planned against it, and the diagram of `docs/states.md` is drawn
 //! from it.
 //!
-//! `Phase` and `Step` are what is stored and what users see; `state::State` and `At` are what that means, each
-//! with the fields that it needs; a [`Stage`] is the one flat name of either, for the table.
+//! `Phase` and `Step` are what is stored and what users see; `state::State` and `At` are what that means,
+//! each with the fields that it needs; a [`Stage`] is the one flat name of either, for the table.
 
 use std::fmt;
 

@@ -188,8 +188,9 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     let adopted = match live[..] {
         [] => here.iter().copied().find(|job| is_named(job)),
         [one] => Some(one),
-        // Where it could not write down the first it made another one. Two agents have written to one disk, and
-        // of its reboot pods nothing says which Job each waits for: one may come in the middle of the other.
+        // Where it could not write down the first it made another one. Two agents have written to one disk,
+        // and of its reboot pods nothing says which Job each waits for: one may come in the middle of the
+        // other.
         [..] => None,
     };
     match adopted {

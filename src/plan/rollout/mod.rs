@@ -6,10 +6,11 @@
 //!
 //! In reading order:
 //!
-//! - `targets`: which nodes, chosen once, and in which order; `adopt`: the same for what the Go operator began;
+//! - `targets`: which nodes, chosen once, and in which order; `adopt`: the same for what the Go operator
+//!   began;
 //! - `start`, `roll`, `conclude`: a NodeOp without a record of its nodes, under way, and over;
-//! - `recall`, `slots`, `admit`, `prestart`: the parts of `roll`, in the order in which they run; `context` is
-//!   what they look at;
+//! - `recall`, `slots`, `admit`, `prestart`: the parts of `roll`, in the order in which they run; `context`
+//!   is what they look at;
 //! - `preflight`: the look at a node before it is taken;
 //! - `not_taken`, `stops`, `out_of_service`, `others`, `left_over`: why a node is not taken now;
 //! - `status`: what is written of it all, and `compact`: how much of it is kept;

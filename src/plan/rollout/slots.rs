@@ -145,8 +145,8 @@ impl SlotSearch<'_> {
         over
     }
 
-    /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live read
-    /// of a node that flaps shows no more than the cache.
+    /// Why a node that is Ready is not back in service for all that: it was away a moment ago, and a live
+    /// read of a node that flaps shows no more than the cache.
     fn was_just_away(&mut self, node: &NodeView) -> Option<OutOfService> {
         let waited = self.ctx.op.intent.min_ready.max(READY_FOR);
         let since = self.ctx.snapshot.ready_since(node)?;

@@ -106,8 +106,8 @@ pub fn comes_back(upgrade: &NodeOpUpgrade, op: &NodeOp) -> bool {
     upgrade.spec.is_continuous() && own.or_else(known).is_some()
 }
 
-/// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next round
-/// takes, and looks again when the next one may be.
+/// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next
+/// round takes, and looks again when the next one may be.
 pub fn look(
     snapshot: &Snapshot,
     upgrade: &NodeOpUpgrade,

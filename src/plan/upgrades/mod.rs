@@ -17,10 +17,10 @@
 //!   and has given its nodes back. So no two runs of one upgrade are ever at work.
 //! - A NodeOp of the name that is somebody else's is not touched.
 //!
-//! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of the
-//! same run for nodes that joined or drifted, which is announced, made and recorded as any other
-//! ([`continuous`]). Such a round are also the nodes that the Go operator had not begun, where its NodeOp of a
-//! run is taken over ([`older`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the
+//! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of
+//! the same run for nodes that joined or drifted, which is announced, made and recorded as any other
+//! ([`continuous`]). Such a round are also the nodes that the Go operator had not begun, where its NodeOp of
+//! a run is taken over ([`older`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the
 //! newest upgrade first ([`newest`]).
 
 mod content;

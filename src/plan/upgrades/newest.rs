@@ -1,13 +1,13 @@
 //! Of several upgrades of a node the newest wins: the one whose NodeOpUpgrade was created last.
 //!
-//! An older one waits for as long as a newer one is not over and has the node before it, or has not chosen its
-//! nodes yet and selects it. So does one whose newer one is paused: it is to go on, and what the older one
-//! did meanwhile would be done again. (One that is paused from its beginning has chosen none, and has the
-//! nodes that it selects now.) And a node on which the newer one has had its attempt since, or which
-//! runs the release that the newer one brings, is not taken by the older one at all; nor is any that a
-//! `Continuous` one selects whose run is over: that may leave the node as it is for ever, but it is the one
-//! to decide that. Objects that are restored together, with all that was ever asked for, end on the newest
-//! one's image so.
+//! An older one waits for as long as a newer one is not over and has the node before it, or has not chosen
+//! its nodes yet and selects it. So does one whose newer one is paused: it is to go on, and what the older
+//! one did meanwhile would be done again. (One that is paused from its beginning has chosen none, and has the
+//! nodes that it selects now.) And a node on which the newer one has had its attempt since, or which runs the
+//! release that the newer one brings, is not taken by the older one at all; nor is any that a `Continuous`
+//! one selects whose run is over: that may leave the node as it is for ever, but it is the one to decide
+//! that. Objects that are restored together, with all that was ever asked for, end on the newest one's image
+//! so.
 //!
 //! Among themselves, and beside upgrades, other NodeOps are served as they come, see
 //! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes

@@ -1,7 +1,7 @@
 //! The NodeOp that the Go operator made for a NodeOpUpgrade. It runs a command of that operator's: what that
 //! brings nobody can prove, it takes two releases that it does not know for one, and nothing keeps it from
-//! running twice. So it takes no further node. Those that it had not begun are a round of the run, by a NodeOp
-//! of ours, and no node that it has had is in it: it may have run there, also with `force`.
+//! running twice. So it takes no further node. Those that it had not begun are a round of the run, by a
+//! NodeOp of ours, and no node that it has had is in it: it may have run there, also with `force`.
 
 use crate::{
     api::{
@@ -72,8 +72,8 @@ pub fn never_run(child: &NodeOp, upgrade: &NodeOpUpgradeSpec) -> Option<String> 
 }
 
 /// What is to be said of an upgrade that the Go operator has called completed though it had not begun a node:
-/// it called complete what was, whether or not the next one could be begun. A node that matched later it would
-/// have taken, too; but no older operation takes one that joins.
+/// it called complete what was, whether or not the next one could be begun. A node that matched later it
+/// would have taken, too; but no older operation takes one that joins.
 pub fn left_out(
     snapshot: &Snapshot,
     upgrade: &NodeOpUpgrade,

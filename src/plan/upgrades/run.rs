@@ -210,8 +210,8 @@ impl UpgradePlanner<'_> {
         if child.status.as_ref().is_some_and(legacy::is_to_be_adopted) {
             return Effects::default();
         }
-        // What an earlier version made says in its own spec what it is the run of. The Go operator's says some
-        // of it.
+        // What an earlier version made says in its own spec what it is the run of. The Go operator's says
+        // some of it.
         let of_child = || {
             let same = is_older && older::is_as_asked(child, &self.object.spec);
             if same { self.asked.clone() } else { run::hash(&child.spec) }
@@ -235,8 +235,8 @@ impl UpgradePlanner<'_> {
         }
     }
 
-    /// The Go operator's NodeOp of the run is over, and was kept from its further nodes: a round of ours takes
-    /// them. Where it has had no node, that is the run from its beginning.
+    /// The Go operator's NodeOp of the run is over, and was kept from its further nodes: a round of ours
+    /// takes them. Where it has had no node, that is the run from its beginning.
     fn rest(mut self, child: &Arc<NodeOp>) -> Effects {
         let left = match older::left(child) {
             Ok(left) => left,

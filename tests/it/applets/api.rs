@@ -128,8 +128,8 @@ impl Api {
         self.change(|state| state.knows_no_boot = true);
     }
 
-    /// A webhook that never answers, and may be ignored, is asked about each change: that takes as long as it may,
-    /// and a client that goes away meanwhile takes its request with it.
+    /// A webhook that never answers, and may be ignored, is asked about each change: that takes as long as it
+    /// may, and a client that goes away meanwhile takes its request with it.
     pub fn has_dead_webhook(&self) {
         self.change(|state| state.has_dead_webhook = true);
     }

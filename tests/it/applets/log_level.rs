@@ -28,8 +28,8 @@ fn tell(process: &Process) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-/// In a reboot waiter, which has the same image, process 1 is the host's init: busybox's halts the machine for
-/// the signal that a controller takes for "log more".
+/// In a reboot waiter, which has the same image, process 1 is the host's init: busybox's halts the machine
+/// for the signal that a controller takes for "log more".
 #[test]
 fn only_a_controller_is_told_what_to_log() {
     let mut sleeps = Process(Command::new("sleep").args(["3600"]).spawn().unwrap());

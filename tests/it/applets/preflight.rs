@@ -82,8 +82,8 @@ fn has_written(node: &Machine, boot: &str, release: &str) {
     node.write("sentinel/another-job.upgrade.json", &result.to_string());
 }
 
-/// An upgrade has written another image in this boot, and its Job failed afterwards: what the node runs is not
-/// what it boots next.
+/// An upgrade has written another image in this boot, and its Job failed afterwards: what the node runs is
+/// not what it boots next.
 #[test]
 fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_runs() {
     let node = Machine::new();
@@ -246,8 +246,8 @@ fn install_puts_a_binary_that_runs() {
 }
 
 /// In a mount namespace of its own and on the machine's own root, as in a container: what was mounted over
-/// the image's files is off, the host's devices are there, and the node's cloud-config is overruled in memory,
-/// when the agent runs. What it binds into the new image is the disk as it is.
+/// the image's files is off, the host's devices are there, and the node's cloud-config is overruled in
+/// memory, when the agent runs. What it binds into the new image is the disk as it is.
 #[test]
 fn the_agent_sees_the_image_and_the_hosts_devices() {
     let permitted = Command::new("unshare").args(["-m", "true"]).status();

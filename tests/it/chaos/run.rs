@@ -74,8 +74,8 @@ async fn play(seed: u64) -> Outcome {
     sleep(BACK.max(READ_TIMEOUT)).await;
     let mut broken = Vec::new();
     let mended = world.elapsed();
-    // What is over stays so: an upgrade that goes on may begin again, and one that waits for another may be at
-    // its turn in a moment.
+    // What is over stays so: an upgrade that goes on may begin again, and one that waits for another may be
+    // at its turn in a moment.
     let pause = if world.is(Kind::Continuous) { SETTLES } else { Duration::from_secs(60) };
     let mut settled = mended + pause;
     loop {

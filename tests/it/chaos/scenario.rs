@@ -45,8 +45,8 @@ pub struct Scenario {
     pub fall_back: Vec<String>,
     /// How the world is odd.
     pub worlds: BTreeSet<Kind>,
-    /// It is measured, and nothing is checked: there is no workload, all machines are alike, and few changes are
-    /// remembered, of which each may hold the status of thousands of nodes.
+    /// It is measured, and nothing is checked: there is no workload, all machines are alike, and few changes
+    /// are remembered, of which each may hold the status of thousands of nodes.
     pub measured: bool,
 }
 

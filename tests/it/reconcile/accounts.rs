@@ -179,8 +179,8 @@ async fn a_waiter_can_do_nothing_to_the_waiter_and_the_job_of_another_node() {
     assert_eq!(rig.left(), [""; 0]);
 }
 
-/// What trims rights may take them from a waiter that stands, and a binding of another role grants nothing that
-/// it needs. The next waiter has its own again: it does not reboot without them.
+/// What trims rights may take them from a waiter that stands, and a binding of another role grants nothing
+/// that it needs. The next waiter has its own again: it does not reboot without them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_binding_that_somebody_changed_is_made_anew_for_the_next_waiter() {
     let rig = Rig::new(1).await;

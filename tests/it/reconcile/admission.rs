@@ -198,8 +198,8 @@ async fn a_job_that_cannot_be_made_in_time_fails_the_node_and_gives_it_back() {
     assert_eq!((pods, rig.cluster.list("jobs.batch").len(), rig.cluster.list(OPS).len()), (0, 0, 1));
 }
 
-/// A policy engine's own pods may be what a drain has evicted, and where there is no other node they come back once
-/// this one is uncordoned, and not before. It answers nobody until then.
+/// A policy engine's own pods may be what a drain has evicted, and where there is no other node they come
+/// back once this one is uncordoned, and not before. It answers nobody until then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_that_goes_down_before_the_jobs_pod_is_made_does_not_keep_the_node_cordoned() {
     let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;

@@ -86,8 +86,8 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
     assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2]);
 }
 
-/// Whatever changed it: `kubectl set image` changes nothing else, and helpers of another version would not know
-/// our arguments.
+/// Whatever changed it: `kubectl set image` changes nothing else, and helpers of another version would not
+/// know our arguments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn helper_pods_run_the_image_of_the_operators_own_pod_unless_another_one_was_said() {
     for (flags, wanted, policy) in [

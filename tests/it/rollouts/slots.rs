@@ -53,7 +53,8 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&status.conditions, "Reconciling"), "True/NodesOutOfService");
     assert!(cluster.why("op", "n1").contains("uncordon"), "the final entry has a reason as well");
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
-    // Its kubelet comes and goes: that is told of it, and no entry of the thousands that wait is written anew.
+    // Its kubelet comes and goes: that is told of it, and no entry of the thousands that wait is written
+    // anew.
     cluster.node("n1", |node| (node.unschedulable, node.ready) = (false, false));
     cluster.until_stable();
     assert!(cluster.message("op").starts_with("waiting: node n1 failed and is not Ready; "));

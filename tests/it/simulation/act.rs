@@ -67,7 +67,8 @@ impl Operator {
             Action::PatchNode { name, resource_version, change } => {
                 world.patch(&name, &resource_version, &change)
             }
-            // Nodes are not asked to say anything in their conditions. The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
+            // Nodes are not asked to say anything in their conditions. The world has no upgrades, and its
+            // nodes are labelled so that nobody reads their facts.
             Action::PatchNodeConditions { .. }
             | Action::CreateChild { .. }
             | Action::PropagateSpec { .. }

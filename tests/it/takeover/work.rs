@@ -70,8 +70,8 @@ fn a_job_of_its_gets_a_deadline() {
     }
 }
 
-/// Where it could not write down the first it makes another one: two agents on one disk. And whose sentinel each
-/// of its reboot pods waits for nothing says: one may reboot the node while the other Job runs.
+/// Where it could not write down the first it makes another one: two agents on one disk. And whose sentinel
+/// each of its reboot pods waits for nothing says: one may reboot the node while the other Job runs.
 #[test]
 fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
     for (one, other) in [

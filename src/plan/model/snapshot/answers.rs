@@ -1,5 +1,5 @@
-//! What the API server's answers mean, question by question. Each question has a few of the answers that there
-//! are; the others say no more to it than that it was answered.
+//! What the API server's answers mean, question by question. Each question has a few of the answers that
+//! there are; the others say no more to it than that it was answered.
 
 use k8s_openapi::jiff::Timestamp;
 

@@ -11,8 +11,8 @@ pub fn fact_labels() -> impl Iterator<Item = &'static str> {
     names::FACT_LABELS.iter().map(|(name, _)| *name).chain([names::MANAGED, names::BOOT_STATE])
 }
 
-/// The annotation that says which boot, by which schema, the node's facts are of, and as which labels they were
-/// written.
+/// The annotation that says which boot, by which schema, the node's facts are of, and as which labels they
+/// were written.
 pub fn facts_of<'a>(boot: &str, label: impl Fn(&str) -> Option<&'a str>) -> String {
     let labels: Vec<&str> = fact_labels().flat_map(|name| [name, label(name).unwrap_or_default()]).collect();
     format!("{boot}/{FACTS_SCHEMA}/{}", digits(&labels, 8))
@@ -44,8 +44,8 @@ impl NodeView {
     }
 
     /// Whether somebody has taken a label of ours off a node of Kairos, or changed one, or has taken off the
-    /// `false` with which he had kept us off. A selector by that label would pass the node over until its next
-    /// boot, without a word.
+    /// `false` with which he had kept us off. A selector by that label would pass the node over until its
+    /// next boot, without a word.
     fn is_changed(&self) -> bool {
         let written = facts_of(&self.boot_id, |name| self.labels.get(name).map(String::as_str));
         self.annotations.contains_key(names::BOOT_STATE_OF)

@@ -33,8 +33,8 @@ impl NodeLabels {
         self.control_plane
     }
 
-    /// The marks of the control plane that the node bears. Nodes with the same marks run the same of it: an API
-    /// server alone, a member of etcd alone, or both.
+    /// The marks of the control plane that the node bears. Nodes with the same marks run the same of it: an
+    /// API server alone, a member of etcd alone, or both.
     pub fn control_plane_marks(&self) -> impl Iterator<Item = &'static str> {
         let labels = names::CONTROL_PLANE_LABELS.into_iter().filter(|label| self.all.contains_key(*label));
         labels.chain(roles(&self.all))

@@ -91,8 +91,8 @@ pub struct Snapshot {
     /// The [`Action`](super::action::Action)s and [`Question`]s that have failed three times in a row
     /// (`controllers::failures`). They are tried again, with pauses.
     pub failures: BTreeMap<Id, PersistentFailure>,
-    /// What failed a moment ago, even once. Whatever is planned of it is not done in this pass, so nothing has
-    /// to be asked for it either.
+    /// What failed a moment ago, even once. Whatever is planned of it is not done in this pass, so nothing
+    /// has to be asked for it either.
     pub paused: BTreeSet<Id>,
 }
 
@@ -165,8 +165,8 @@ pub struct NodeView {
     pub etcd_said: String,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
-    /// It is being deleted, or an autoscaler says that it removes the machine. Nothing is begun on it; what is
-    /// in progress goes on.
+    /// It is being deleted, or an autoscaler says that it removes the machine. Nothing is begun on it; what
+    /// is in progress goes on.
     pub deleting: bool,
 }
 

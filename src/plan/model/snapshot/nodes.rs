@@ -77,9 +77,11 @@ struct Nodes {
     names: Arc<()>,
     /// Found when they are asked for, and then brought up to date by what is shown.
     classes: OnceLock<Known>,
-    /// The nodes of Kairos by the release that they are known to run. Found and brought up to date as `classes`.
+    /// The nodes of Kairos by the release that they are known to run. Found and brought up to date as
+    /// `classes`.
     releases: OnceLock<Releases>,
-    /// How many nodes there are of each architecture, as they say it. Found and brought up to date as `classes`.
+    /// How many nodes there are of each architecture, as they say it. Found and brought up to date as
+    /// `classes`.
     archs: OnceLock<BTreeMap<String, usize>>,
     /// How often nodes name a NodeOp of each namespace that has something of theirs to give back. Found and
     /// brought up to date as `classes`.

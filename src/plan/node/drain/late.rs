@@ -43,8 +43,8 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
         After::Job => {
             let mut evictions = Effects::default();
             late.for_each(|pod| drop(evictions.absorb(eviction(pod))));
-            // An old view shows the claim of a Node that was deleted and made again since. A drain has just seen its
-            // claim; a Job may run for hours.
+            // An old view shows the claim of a Node that was deleted and made again since. A drain has just
+            // seen its claim; a Job may run for hours.
             let live = Question::Node(ctx.node.name.clone());
             let is_unread = !evictions.actions.is_empty() && ctx.snapshot.answer(&live).is_none();
             effects.add(if is_unread { Effects::from(live) } else { evictions });

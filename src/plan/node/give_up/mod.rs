@@ -162,8 +162,8 @@ fn end(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Option<Open>> {
     {
         return Planned { value: Some(Open::JobPodsEnd), effects }.with(ends_waiters());
     }
-    // For a node that is only about to be claimed a waiter is made where it is drained next; one that was made
-    // ahead of its turn is ended with its release.
+    // For a node that is only about to be claimed a waiter is made where it is drained next; one that was
+    // made ahead of its turn is ended with its release.
     let waits =
         ctx.op.intent.reboot && (ctx.op.intent.drain.is_some() || !matches!(ctx.work.at, At::Claim { .. }));
     // The waiter of a Job that failed removes the sentinel and ends by itself, or is ended when its node is

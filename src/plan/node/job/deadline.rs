@@ -1,5 +1,5 @@
-//! Deadlines of Jobs that are set anew: a Job whose pod has succeeded must not fail of its deadline, and one of
-//! the Go operator's, which sets none, has to have one.
+//! Deadlines of Jobs that are set anew: a Job whose pod has succeeded must not fail of its deadline, and one
+//! of the Go operator's, which sets none, has to have one.
 //!
 //! The Job controller counts ended pods up to a second after they ended, and a deadline that passes in
 //! between makes a failure of a success. So the deadline is put off, once. It also spares the node that
@@ -32,8 +32,8 @@ pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods
         .then(|| Action::ExtendJob { job: Target::of_job(job), deadline_seconds })
 }
 
-/// What bounds a Job of the Go operator's: one whose image cannot be pulled would hold its node for ever, also
-/// when its NodeOp is deleted. It has the whole time from now on, whatever it had before.
+/// What bounds a Job of the Go operator's: one whose image cannot be pulled would hold its node for ever,
+/// also when its NodeOp is deleted. It has the whole time from now on, whatever it had before.
 pub fn bound_adopted(ctx: &NodeContext<'_>, job: &JobView) -> Option<Action> {
     let unbounded = ctx.is_adopted() && job.deadline_seconds.is_none();
     let had = job.started_at.map_or(0, |since| ctx.snapshot.now.as_second() - since.as_second());

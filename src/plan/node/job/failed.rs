@@ -40,8 +40,8 @@ fn ran_out(why: &str) -> bool {
     why.starts_with(DEADLINE_EXCEEDED)
 }
 
-/// The Job fails once its pods have ended. One that has recorded its success, and was deleted, is gone as soon as
-/// its end is counted, so that is taken at once. A node that is away may never end them.
+/// The Job fails once its pods have ended. One that has recorded its success, and was deleted, is gone as
+/// soon as its end is counted, so that is taken at once. A node that is away may never end them.
 pub fn failing(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> Planned<Decision> {
     if ctx.node.ready && recorded_after_all(ctx, pods).is_none() {
         return Waiting::JobFailing { why: why.to_owned() }.into();
@@ -110,8 +110,8 @@ fn end(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> J
 /// How a container ends that its kubelet kills: its grace is over.
 const KILLED: i32 = 128 + 9;
 
-/// Whether an upgrade was ended at its deadline, and no pod says how its agent came to an end. One that writes
-/// is left to end in the grace of its pod, and is killed after that; the pod goes once it is counted.
+/// Whether an upgrade was ended at its deadline, and no pod says how its agent came to an end. One that
+/// writes is left to end in the grace of its pod, and is killed after that; the pod goes once it is counted.
 fn ended_at_its_deadline(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> bool {
     let untold = || {
         let told = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended >= job.failed);
@@ -120,9 +120,9 @@ fn ended_at_its_deadline(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_
     ctx.op.intent.upgrade && ran_out(why) && ctx.snapshot.may_have_begun(job) && untold()
 }
 
-/// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server, and
-/// so does the record of its success, by which a reboot is due; and the slot is held for as long as the node is
-/// away in any case.
+/// Waits for what a pod on a node that is away has to say. Its command goes on there without the API server,
+/// and so does the record of its success, by which a reboot is due; and the slot is held for as long as the
+/// node is away in any case.
 fn heard_later(
     ctx: &NodeContext<'_>,
     job: &JobView,

@@ -137,10 +137,10 @@ fn until_late(
     }
 }
 
-/// For what a Job is given up that is late. Where a Job's controller is away, it goes on when it is back, however
-/// late. But if the dry run of what it makes has failed for as long as a pod may take, so have its own requests: a
-/// webhook of which no pod is left, since the drain has evicted them, say, answers neither of us before the node is
-/// given back.
+/// For what a Job is given up that is late. Where a Job's controller is away, it goes on when it is back,
+/// however late. But if the dry run of what it makes has failed for as long as a pod may take, so have its
+/// own requests: a webhook of which no pod is left, since the drain has evicted them, say, answers neither of
+/// us before the node is given back.
 fn in_the_end(ctx: &NodeContext<'_>, blocker: Blocker) -> Option<Blocker> {
     if blocker.why != NotBegun::ControllerAway {
         return Some(blocker);

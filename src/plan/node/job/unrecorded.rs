@@ -1,6 +1,7 @@
-//! A command that has succeeded, and whose success could not be recorded: the container that records it was not
-//! started, or was killed. The command must not run again, and the reboot must not be forgotten. So another Job
-//! follows, of the same name, which runs no command and only records the success, in the boot in which it was.
+//! A command that has succeeded, and whose success could not be recorded: the container that records it was
+//! not started, or was killed. The command must not run again, and the reboot must not be forgotten. So
+//! another Job follows, of the same name, which runs no command and only records the success, in the boot in
+//! which it was.
 //!
 //! An upgrade needs none: a further try finds that its agent is done.
 
@@ -119,7 +120,8 @@ mod tests {
         world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     }
 
-    /// A Job that was let go in boot b1 and is over: its command succeeded, its sentinel's container ended so.
+    /// A Job that was let go in boot b1 and is over: its command succeeded, its sentinel's container ended
+    /// so.
     fn unrecorded(code: i32, reason: &str) -> World {
         let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": fixtures::job_name(), "jobUid": "ju",
             "boot": "b1", "rebootStatus": "pending", "lastUpdated": "1970-01-12T13:46:40Z"});

@@ -1,10 +1,11 @@
-//! A node's entry in the status of its NodeOp, parsed: each stage has the fields that it needs, and no others.
+//! A node's entry in the status of its NodeOp, parsed: each stage has the fields that it needs, and no
+//! others.
 //!
-//! An entry is parsed here before anything is decided about its node, and written here. Thousands that only wait
-//! are not parsed in each plan: they are found by their marks (`api::node_statuses`), and what asks only whether
-//! a node is somebody's reads the one field. What somebody changed so that it says nothing any more is
-//! [`Tampered`], whatever is missing: the node is given up with one sentence, and no step has to think of a field
-//! that is not there.
+//! An entry is parsed here before anything is decided about its node, and written here. Thousands that only
+//! wait are not parsed in each plan: they are found by their marks (`api::node_statuses`), and what asks only
+//! whether a node is somebody's reads the one field. What somebody changed so that it says nothing any more
+//! is [`Tampered`], whatever is missing: the node is given up with one sentence, and no step has to think of
+//! a field that is not there.
 
 mod record;
 
@@ -201,8 +202,8 @@ pub struct GivenUp {
 pub enum Touched {
     /// It is given up for another reason.
     NotTheReason,
-    /// It is given up because no container of the operation has begun, and none is going to: the node is as it
-    /// was.
+    /// It is given up because no container of the operation has begun, and none is going to: the node is as
+    /// it was.
     No,
     /// One began before the Job was seen to end, or may have.
     Perhaps,
@@ -279,8 +280,8 @@ impl Machine {
         Self { id: node.machine_id.clone(), control_plane: snapshot.is_control_plane(node) }
     }
 
-    /// Notes what was not known of it before. What is known stays: a Node object that a kubelet has made again
-    /// gets its labels later, or never.
+    /// Notes what was not known of it before. What is known stays: a Node object that a kubelet has made
+    /// again gets its labels later, or never.
     pub fn note(&mut self, snapshot: &Snapshot, node: &NodeView) {
         let Self { id, control_plane } = Self::of(snapshot, node);
         self.id = self.id.take().or(id);

@@ -161,8 +161,8 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
     if matches!(at, At::Job(_) | At::Reboot(_) | At::Verify(_)) && job.is_none() {
         lacks("name of the Job");
     }
-    // Once a new boot shows, `since` is since when the node is Ready in it (see `Reboot`), and no longer when a
-    // waiter was lost.
+    // Once a new boot shows, `since` is since when the node is Ready in it (see `Reboot`), and no longer when
+    // a waiter was lost.
     let lost_at = time(&entry.since).filter(|_| entry.new_boot.is_none());
     let waiter = WaiterRecord { attempt: entry.attempt, lost_at, wanted_since: time(&entry.waiter_since) };
     // Earlier versions recorded the machine from step `Reboot` on only: an entry of theirs may have no id.

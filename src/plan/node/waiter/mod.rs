@@ -55,8 +55,8 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     Made,
-    /// The drain goes on, or is still to begin. A waiter that the node has no room for waits for it: no pod is ever pushed aside
-    /// for a waiter.
+    /// The drain goes on, or is still to begin. A waiter that the node has no room for waits for it: no pod
+    /// is ever pushed aside for a waiter.
     Awaited,
 }
 
@@ -128,8 +128,8 @@ fn has_stood(ctx: &NodeContext<'_>, name: &str) -> bool {
     ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, name).is_some()
 }
 
-/// Ends a waiter that stood and cannot run any more, or does not say so any more, before anything relies on it.
-/// The next one has to show that it can.
+/// Ends a waiter that stood and cannot run any more, or does not say so any more, before anything relies on
+/// it. The next one has to show that it can.
 fn replace_broken(pod: &PodView, why: String) -> Planned<Waiter> {
     let end = Action::DeletePod { pod: Target::of(pod), why: "it does not stand any more" };
     Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)

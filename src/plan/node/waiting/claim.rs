@@ -8,8 +8,8 @@ use crate::plan::{model::id::Key, quorum::Unwell};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precedes {
     HasClaimed,
-    /// This Job of it has not ended there, whatever its status says of the node: one of the Go operator's, say,
-    /// which is not adopted yet.
+    /// This Job of it has not ended there, whatever its status says of the node: one of the Go operator's,
+    /// say, which is not adopted yet.
     HasJob(String),
     /// In this same plan.
     Takes,

@@ -132,8 +132,8 @@ impl<'a> Others<'a> {
     }
 }
 
-/// Who has the node: the NodeOp that its claim names, or another one whose status says so. A Node that was made
-/// again while it was worked on has no claim, and gets another one only where it is still to be held.
+/// Who has the node: the NodeOp that its claim names, or another one whose status says so. A Node that was
+/// made again while it was worked on has no claim, and gets another one only where it is still to be held.
 pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken> {
     let others = || {
         let others = snapshot.ops.values().filter(|other| !other.is_over());

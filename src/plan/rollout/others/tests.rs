@@ -324,8 +324,8 @@ fn random_sets_of_operations_come_to_an_end() {
     assert!(upgraded > 500, "{upgraded}");
 }
 
-/// Whoever may create Jobs can name any NodeOp as their owner, one that is not there or one that has no part in
-/// the node: nobody waits for that.
+/// Whoever may create Jobs can name any NodeOp as their owner, one that is not there or one that has no part
+/// in the node: nobody waits for that.
 #[test]
 fn a_job_keeps_a_node_only_if_the_nodeop_that_it_names_works_by_it() {
     let works = |owner: &str, entry: Value, generation: Option<i64>| {

@@ -245,7 +245,8 @@ impl PreflightContext<'_> {
         self.moves(State::Over(Over::untouched(reason, target)), message)
     }
 
-    /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken off.
+    /// Ends the preflight without a verdict: the node is pending again, and says why its check was broken
+    /// off.
     fn reset(&self, why: Interrupted) -> EntryPlan {
         self.moves(State::Pending(unasked(self.record)), why)
     }

@@ -45,8 +45,8 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Vec<Drifted> 
     drifted.collect()
 }
 
-/// Whether it was proved that the node had booted the image's release, or was found at it. A recovery image is
-/// not what a node runs.
+/// Whether it was proved that the node had booted the image's release, or was found at it. A recovery image
+/// is not what a node runs.
 fn runs_the_image(op: &Op, entry: &NodeStatus) -> bool {
     // Of one of thousands it is not kept whether it rebooted.
     let rebooted = entry.reboot_status.map_or(op.intent.reboot, |it| it == RebootStatus::Completed);

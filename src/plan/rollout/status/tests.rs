@@ -33,8 +33,8 @@ fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
     assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
 }
 
-/// Whoever looks on sees within seconds why a node waits, and a step that takes hours is not written down each
-/// second.
+/// Whoever looks on sees within seconds why a node waits, and a step that takes hours is not written down
+/// each second.
 #[test]
 fn messages_are_written_the_less_often_the_longer_a_node_stands_in_its_step() {
     let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();

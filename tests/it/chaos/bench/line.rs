@@ -30,8 +30,8 @@ pub struct Traffic {
     pub read: AtomicU64,
 }
 
-/// The server, at a distance, whose work is not the operator's: it is done by a task of its own, as it would be
-/// elsewhere, and not while the operator is looked at.
+/// The server, at a distance, whose work is not the operator's: it is done by a task of its own, as it would
+/// be elsewhere, and not while the operator is looked at.
 #[derive(Clone)]
 pub struct Line {
     pub server: InProcess,

@@ -35,7 +35,8 @@ impl Past<'_> {
             self.human.remove(&name);
             self.members_away.remove(&name);
             self.labelled(&name);
-            // Whoever drains it hears of that a moment later, and may have asked for another eviction by then.
+            // Whoever drains it hears of that a moment later, and may have asked for another eviction by
+            // then.
             self.drained.insert(name, self.at);
             return;
         }
@@ -59,8 +60,8 @@ impl Past<'_> {
         self.held();
     }
 
-    /// A node is rebooted. Where nothing keeps an operator from seeing it, and from ending a waiter, no member
-    /// of the control plane is while another one has been away for long.
+    /// A node is rebooted. Where nothing keeps an operator from seeing it, and from ending a waiter, no
+    /// member of the control plane is while another one has been away for long.
     pub(super) fn second_member(&mut self, op: &str, node: &str) {
         let is_member = self.nodes.get(node).is_some_and(|node| control_plane(node));
         // Somebody took our label off the waiter, or nobody may delete it.

@@ -202,8 +202,8 @@ impl Past<'_> {
         if !self.ops.contains_key(&op) {
             return;
         }
-        // A kubelet that is away starts nothing: the container was there before, and has waited for the node's
-        // lock since. Until the kubelet is back nobody can end it.
+        // A kubelet that is away starts nothing: the container was there before, and has waited for the
+        // node's lock since. Until the kubelet is back nobody can end it.
         if self.nodes.get(node).is_some_and(|node| !is_ready(node)) {
             return;
         }
@@ -245,8 +245,8 @@ impl Past<'_> {
             .iter()
             .filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op))
             .map(|(_, on)| on)
-            // Somebody took the machine out of the cluster while its kubelet was away: nobody can end what runs
-            // there, and nobody waits for it.
+            // Somebody took the machine out of the cluster while its kubelet was away: nobody can end what
+            // runs there, and nobody waits for it.
             .filter(|on| self.nodes.contains_key(*on))
             .collect();
         // What goes on in a pod that was deleted by force takes no slot: nobody knows of it but the node.

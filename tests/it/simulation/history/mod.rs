@@ -264,8 +264,8 @@ impl World {
         }
     }
 
-    /// Whether the reboot of this node has to wait: it is of the control plane, and another node of that is away,
-    /// or was so lately that a cache may show it so, or that it is not trusted yet.
+    /// Whether the reboot of this node has to wait: it is of the control plane, and another node of that is
+    /// away, or was so lately that a cache may show it so, or that it is not trusted yet.
     fn is_held_back(&self, node: &str) -> bool {
         const LATELY: usize = 130;
         let is_member = |view: &NodeView| view.labels.has_control_plane_label();

@@ -1,5 +1,5 @@
-//! The changes of one table, and of that what is about one name or one node: hundreds watch one object each, or
-//! the pods of one node, and are not to look at what all others do.
+//! The changes of one table, and of that what is about one name or one node: hundreds watch one object each,
+//! or the pods of one node, and are not to look at what all others do.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -42,8 +42,8 @@ const NOT_STARTED: [&str; 5] = [
 
 /// Reasons under which a kubelet says that it could not pull an image.
 const NOT_PULLED: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
-/// What runtimes say then of an image that has nothing for the machine's architecture: containerd, CRI-O of an
-/// index and of a list, Docker.
+/// What runtimes say then of an image that has nothing for the machine's architecture: containerd, CRI-O of
+/// an index and of a list, Docker.
 const NO_PLATFORM: [&str; 4] = [
     "no match for platform in manifest",
     "no image found in image index for architecture",
@@ -126,8 +126,8 @@ impl Ended {
         is_unfit(&self.reason, &self.message) || was_not_executed(self.message.trim())
     }
 
-    /// Whether what ended is only an attempt to start the container, and another one may succeed: its exit code
-    /// is not the command's. Under load a runtime fails at one of a hundred.
+    /// Whether what ended is only an attempt to start the container, and another one may succeed: its exit
+    /// code is not the command's. Under load a runtime fails at one of a hundred.
     pub fn failed_to_start(&self) -> bool {
         NOT_STARTED.contains(&self.reason.as_str()) && !self.never_will()
     }

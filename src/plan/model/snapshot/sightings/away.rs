@@ -65,8 +65,8 @@ impl Snapshot {
         self.sightings.away.absences.get(&node.name).filter(|absence| absence.uid == node.uid)
     }
 
-    /// When we saw that the node was not Ready any more, or had joined and was not; nothing if it is Ready, or
-    /// was away already when we began to lead.
+    /// When we saw that the node was not Ready any more, or had joined and was not; nothing if it is Ready,
+    /// or was away already when we began to lead.
     pub fn went_away_at(&self, node: &NodeView) -> Option<Timestamp> {
         self.absence(node).filter(|absence| absence.back.is_none())?.seen
     }

@@ -41,8 +41,8 @@ struct Seen {
 struct SeenPod {
     /// A container of it had run.
     ran: bool,
-    /// It had come to its end. Of one that was gone before that, nobody knows what it still began: a watch may
-    /// stand still for as long as a command takes.
+    /// It had come to its end. Of one that was gone before that, nobody knows what it still began: a watch
+    /// may stand still for as long as a command takes.
     ended: bool,
 }
 

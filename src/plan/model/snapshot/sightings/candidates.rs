@@ -76,7 +76,8 @@ impl Snapshot {
         self.nodes.values().map(AsRef::as_ref).filter(asked)
     }
 
-    /// Since when nodes match an operation that no node matched, as far as we have seen it; now, if that is new.
+    /// Since when nodes match an operation that no node matched, as far as we have seen it; now, if that is
+    /// new.
     pub fn matched_since(&self, op: &NodeOp) -> MatchedSince {
         let known = op.metadata.uid.as_ref().and_then(|uid| self.sightings.candidates.0.get(uid));
         let (these, any) = known.map_or((self.now, self.now), |known| (known.since, known.any_since));

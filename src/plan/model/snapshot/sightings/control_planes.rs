@@ -1,10 +1,10 @@
 //! Which nodes are members of the control plane, and since when each has been Ready.
 //!
-//! A label says so, but a Node object is not the machine: cloud controllers delete the object of a machine that
-//! is away, and its kubelet makes another one, to which the labels come a moment later or never. Etcd counts the
-//! machine as a member all the while. So a member is remembered by its name until somebody takes the label off
-//! the same object, until another machine has the name, or until the object, or a kubelet's report to the
-//! next one, has been gone for [`RETURNS_WITHIN`].
+//! A label says so, but a Node object is not the machine: cloud controllers delete the object of a machine
+//! that is away, and its kubelet makes another one, to which the labels come a moment later or never. Etcd
+//! counts the machine as a member all the while. So a member is remembered by its name until somebody takes
+//! the label off the same object, until another machine has the name, or until the object, or a kubelet's
+//! report to the next one, has been gone for [`RETURNS_WITHIN`].
 
 use std::collections::BTreeMap;
 

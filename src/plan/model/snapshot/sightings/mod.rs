@@ -359,7 +359,8 @@ impl Snapshot {
         preparing.map(|(op, node, _)| (OpRef::of(op), node.as_str()))
     }
 
-    /// Since when we have seen the node, which is in step `Claim`, claimed by the NodeOp; now, if we have not.
+    /// Since when we have seen the node, which is in step `Claim`, claimed by the NodeOp; now, if we have
+    /// not.
     pub fn claimed_since(&self, op: &OpRef, node: &str) -> Timestamp {
         self.sightings.claimed.get(&(op.uid.clone(), node.to_owned())).copied().unwrap_or(self.now)
     }

@@ -1,8 +1,8 @@
 //! What the pods of a Job tell: whether the operation has begun, succeeded or failed in them, and what was
 //! said last in them. It is read from the pods alone, once for all that follows from it.
 //!
-//! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all of
-//! our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
+//! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all
+//! of our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
 //! completing, and one that ends badly has the kubelet call the pod failed; and when one of our own has
 //! failed, so has the try, though a kubelet calls the pod running.
 
@@ -210,8 +210,8 @@ impl JobPods<'_> {
         (is_ended_alone && has_succeeded(pod) && !is_silent && !failed(pod).is_empty()).then_some(pod)
     }
 
-    /// Those in which the operation has failed, and containers of others still run. Before such a pod is over,
-    /// the Job controller neither counts the failure nor tries again.
+    /// Those in which the operation has failed, and containers of others still run. Before such a pod is
+    /// over, the Job controller neither counts the failure nor tries again.
     pub fn failed_but_open(&self) -> impl Iterator<Item = &PodView> {
         let kept = |pod: &&PodView| pod.is_active() && has_failed(pod) && !running(pod).is_empty();
         self.all.iter().copied().filter(kept)
@@ -235,8 +235,8 @@ fn works(container: &ContainerView) -> bool {
     WORK.contains(&container.name.as_str())
 }
 
-/// Whether the operation has succeeded in the pod, whatever else runs in it; or, in a pod that only records its
-/// success, whether it is recorded.
+/// Whether the operation has succeeded in the pod, whatever else runs in it; or, in a pod that only records
+/// its success, whether it is recorded.
 fn has_succeeded(pod: &PodView) -> bool {
     let work = || pod.containers.iter().filter(|container| works(container));
     let well = |container: &ContainerView| matches!(container.state, ContainerState::Ended { code: 0, .. });

@@ -70,7 +70,8 @@ fn ran_out(state: fn(String) -> JobState, ready: bool) -> (World, PodView) {
     (world, PodView { deleting: true, ..succeeded })
 }
 
-/// The command and the record of its success need no API server: nobody hears of them before the node is back.
+/// The command and the record of its success need no API server: nobody hears of them before the node is
+/// back.
 #[test]
 fn a_pod_on_a_node_that_is_away_may_have_succeeded_and_is_waited_for() {
     for state in [JobState::Failing as fn(String) -> JobState, JobState::Failed] {
@@ -161,7 +162,8 @@ fn a_job_that_ends_before_anything_began_leaves_the_node_as_it_was_and_says_what
     }
 }
 
-/// It counts from when the Job may run, also where nobody makes a pod of it, as while a webhook does not answer.
+/// It counts from when the Job may run, also where nobody makes a pod of it, as while a webhook does not
+/// answer.
 #[test]
 fn a_deadline_that_ran_out_before_there_was_a_pod_leaves_the_node_as_it_was() {
     for (failed, ran, is_untouched) in [(0, false, true), (1, false, false), (0, true, false)] {

@@ -13,7 +13,8 @@ use crate::plan::{
     node::fixtures::line,
 };
 
-/// A Job that may run since second 0, and its pod, whose container waits. Both were watched from the beginning.
+/// A Job that may run since second 0, and its pod, whose container waits. Both were watched from the
+/// beginning.
 fn silent() -> World {
     let mut world = suspended();
     world.pass(0);
@@ -124,8 +125,8 @@ fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
     }
 }
 
-/// An agent that writes is left to end for the grace of its pod, and killed after that; and its pod goes as soon as
-/// it is counted.
+/// An agent that writes is left to end for the grace of its pod, and killed after that; and its pod goes as
+/// soon as it is counted.
 #[test]
 fn of_an_upgrade_that_was_ended_at_its_deadline_it_is_said_that_its_image_is_not_known() {
     let why = "DeadlineExceeded: Job was active longer than specified deadline";
@@ -200,8 +201,9 @@ fn what_a_jobs_controller_says_of_a_pod_that_it_cannot_make_is_told_and_ends_the
     assert!(entry.given_up.is_some() || entry.phase == Phase::Failed, "{entry:?}");
 }
 
-/// A webhook refuses nothing if none of its pods runs any more, as where the drain has evicted them: it does not
-/// answer, and neither does it answer the Job's controller. That one may also be away, and then it comes back.
+/// A webhook refuses nothing if none of its pods runs any more, as where the drain has evicted them: it does
+/// not answer, and neither does it answer the Job's controller. That one may also be away, and then it comes
+/// back.
 #[test]
 fn a_job_that_gets_no_pod_is_given_up_if_its_dry_run_has_failed_for_as_long_as_a_pod_may_take() {
     let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };

@@ -137,8 +137,8 @@ fn nodes_of_one_architecture_are_brought_one_release() {
     }
 }
 
-/// Our own check says so as a record, and one of a version before 1.0 as a sentence; a command of a user's may
-/// say what it likes.
+/// Our own check says so as a record, and one of a version before 1.0 as a sentence; a command of a user's
+/// may say what it likes.
 #[test]
 fn a_node_that_our_own_check_finds_up_to_date_is_skipped_for_that_reason() {
     let ours = json!({"preflight": null, "command": null, "upgrade": {}});

@@ -203,8 +203,8 @@ impl Past<'_> {
         let Some(object) = self.ops.get(&op) else { return };
         let entry = self.entry(&op, node).unwrap_or_default();
         let holds = match entry.step {
-            // One that is being given up is not held any more, however long its end takes: that of a waiter whose
-            // label somebody took off is seen once a minute.
+            // One that is being given up is not held any more, however long its end takes: that of a waiter
+            // whose label somebody took off is seen once a minute.
             _ if entry.given_up.is_some() => false,
             Some(Step::Drain) => true,
             Some(Step::Job) => entry.deadline.is_none(),

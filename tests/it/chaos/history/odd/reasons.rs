@@ -41,8 +41,8 @@ impl Past<'_> {
         held.1 |= told;
     }
 
-    /// What cannot start is given up after its time, once. The end of a waiter whose label a stranger took off
-    /// shows when it is read again, once a minute; that it is given up is recorded before that.
+    /// What cannot start is given up after its time, once. The end of a waiter whose label a stranger took
+    /// off shows when it is read again, once a minute; that it is given up is recorded before that.
     pub(super) fn given_up(&mut self, op: &NodeOp, key: &(String, String), entry: &NodeStatus) {
         let Some((since, phase, step)) = self.odd.steps.get(key).copied() else { return };
         let prepares = intent(op).reboot && matches!(step, Some(Step::Claim | Step::Drain));
