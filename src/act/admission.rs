@@ -74,9 +74,8 @@ impl Actor {
         labels: Option<&BTreeMap<String, String>>,
     ) -> anyhow::Result<()> {
         let node = on.node;
-        if let Some(pod) = preflight::pod(op, node, NAME, &self.config) {
-            self.try_pod(op, &pod, labels).await.context("the preflight's pod")?;
-        }
+        let preflight = preflight::pod(op, node, NAME, &self.config);
+        self.try_pod(op, &preflight, labels).await.context("the preflight's pod")?;
         let spec = job::pod(op, on, NAME, &self.config);
         self.try_pod(op, &job_pod(op, node, spec), labels).await.context("the Job's pod")?;
         self.try_creating(op, &job::job(op, on, NAME, &self.config)).await.context("the Job")?;

@@ -91,7 +91,7 @@ impl Actor {
         node: &str,
         name: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let pod = preflight::pod(op, node, name, &self.config).context("the NodeOp asks for no preflight")?;
+        let pod = preflight::pod(op, node, name, &self.config);
         let made = self.create(&pod).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }

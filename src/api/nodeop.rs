@@ -154,7 +154,8 @@ pub struct NodeOpSpec {
     #[schemars(transform = schema::time)]
     pub not_after: Option<Time>,
     /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
-    /// with the container runtime's default capabilities, and the host's root mounted read-only.
+    /// with the container runtime's default capabilities, and the host's root mounted read-only. Unset: the
+    /// node has to get the image; where nothing is cordoned or rebooted, only until one node has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).

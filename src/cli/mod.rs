@@ -24,12 +24,13 @@ use crate::{
 const BINARY_NAME: &str = "kairos-operator";
 
 /// Every applet, in the order of the help text.
-pub const APPLETS: [&str; 9] = [
+pub const APPLETS: [&str; 10] = [
     applet::CONTROLLER,
     applet::SENTINEL,
     applet::REBOOT_WAITER,
     applet::UPGRADE,
     applet::INSTALL,
+    applet::IMAGE_CHECK,
     applet::NODE_LABELER,
     applet::NODE_LOCK,
     applet::MANIFESTS,
@@ -64,6 +65,9 @@ pub enum Applet {
     /// Copies this binary to where another image's container can run it.
     #[command(name = applet::INSTALL)]
     Install(InstallArgs),
+    /// Does nothing: that it has run in another image says that the node has that image, and starts it.
+    #[command(name = applet::IMAGE_CHECK)]
+    ImageCheck,
     /// Prints boot, release and boot state of the node.
     #[command(name = applet::NODE_LABELER)]
     NodeLabeler(FactsArgs),

@@ -28,6 +28,7 @@ pub mod applet {
     pub const MANIFESTS: &str = "manifests";
     pub const UPGRADE: &str = "upgrade";
     pub const INSTALL: &str = "install";
+    pub const IMAGE_CHECK: &str = "image-check";
     pub const NODE_LABELER: &str = "node-labeler";
     pub const NODE_LOCK: &str = "node-lock";
     pub const LOG_LEVEL: &str = "log-level";

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
-        PodReadinessGate, PodSpec, SELinuxOptions, SecurityContext, Toleration, Volume, VolumeMount,
+        Capabilities, Container, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference,
+        ObjectFieldSelector, PodReadinessGate, PodSpec, SELinuxOptions, SecurityContext, Toleration, Volume,
+        VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -164,18 +165,22 @@ pub fn host_dir(op: &NodeOp) -> EnvVar {
     env(contract::env::HOST_DIR, intent::host_mount(op))
 }
 
+/// No right that a process has not by itself.
+pub fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
 /// Root, because the files on the host are root's; nothing else.
 pub fn plain_root() -> SecurityContext {
     SecurityContext {
         run_as_user: Some(0),
         run_as_non_root: Some(false),
-        allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(k8s_openapi::api::core::v1::Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            add: None,
-        }),
-        ..SecurityContext::default()
+        ..unprivileged()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The pod that asks, before a node is touched, whether it needs the operation: not privileged, the host's
-//! root read-only.
+//! The pod that looks at a node before it is touched: whether it needs the operation, or at least whether it
+//! has the image. Not privileged, the host's root read-only if it is there at all.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,32 @@ use crate::{
         names::{self, container},
         nodeop::{NodeOp, Preflight},
     },
+    contract::applet,
     plan::model::intent::{self, Intent},
 };
 
 /// Seconds after which the kubelet ends a preflight that the controller, being away, did not judge.
 const BACKSTOP: i64 = 600;
 
-/// The preflight of `op` on `node`; `None` if it asks for none.
-pub fn pod(op: &NodeOp, node: &str, name: &str, config: &RenderConfig) -> Option<Pod> {
+/// The preflight of `op` on `node`.
+pub fn pod(op: &NodeOp, node: &str, name: &str, config: &RenderConfig) -> Pod {
     let spec = &op.spec;
-    let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
-    let (install, check, restart) = match (&spec.preflight, &spec.upgrade) {
+    let host = || parts::host_path(parts::HOST_ROOT, "/", "Directory");
+    let installed = || Some(vec![upgrade::install(config)]);
+    let (install, check, volumes, restart) = match (&spec.preflight, &spec.upgrade) {
         // What fails may be the moment's: the kubelet runs it again until it succeeds or its time is over.
-        (Some(preflight), _) => (None, check(op, preflight, config), "OnFailure"),
+        (Some(preflight), _) => (None, check(op, preflight, config), vec![host()], "OnFailure"),
+        // What our own check refuses, it refuses each time.
         (None, Some(options)) => {
-            volumes.push(upgrade::volume());
-            // What our own check refuses, it refuses each time.
-            (Some(vec![upgrade::install(config)]), upgrade::check(op, options, config), "Never")
+            (installed(), upgrade::check(op, options, config), vec![host(), upgrade::volume()], "Never")
         }
-        (None, None) => return None,
+        (None, None) => (installed(), image_check(op, config), vec![upgrade::volume()], "Never"),
     };
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::PREFLIGHT.into(), "true".into());
     let intent = Intent::of(op);
-    let run = intent.preflight.map_or(0, |preflight| preflight.deadline.as_secs());
-    Some(Pod {
+    let run = intent.preflight.deadline.as_secs();
+    Pod {
         metadata: parts::pod_meta(meta, container::PREFLIGHT),
         spec: Some(PodSpec {
             restart_policy: Some(restart.into()),
@@ -54,7 +55,22 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, config: &RenderConfig) -> Option
             ..parts::pod_spec(node)
         }),
         status: None,
-    })
+    }
+}
+
+/// Runs our binary in the user's image: so the image is there, and a container of it starts. Nothing else is
+/// asked of the image, and nothing of the user's runs.
+fn image_check(op: &NodeOp, config: &RenderConfig) -> Container {
+    Container {
+        name: container::PREFLIGHT.into(),
+        image: Some(parts::image(&op.spec, config)),
+        image_pull_policy: parts::pull_policy(&op.spec),
+        command: upgrade::installed(applet::IMAGE_CHECK),
+        security_context: Some(parts::unprivileged()),
+        volume_mounts: Some(vec![upgrade::binary(true)]),
+        termination_message_policy: parts::termination_message(),
+        ..Container::default()
+    }
 }
 
 /// The user's own check, with what the Go operator gave it: its scripts run `chroot /host`, and read what

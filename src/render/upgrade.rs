@@ -4,9 +4,7 @@
 //! our static binary into a volume in memory, and the Kairos image runs it from there. The volume is mounted
 //! below `/mnt`, which the agent leaves out of the image that it writes.
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{RenderConfig, parts};
@@ -42,7 +40,7 @@ pub fn volume() -> Volume {
     Volume { name: BINARY.into(), empty_dir: Some(memory), ..Volume::default() }
 }
 
-fn binary(read_only: bool) -> VolumeMount {
+pub fn binary(read_only: bool) -> VolumeMount {
     parts::mount(BINARY, contract::INSTALL_MOUNT, read_only)
 }
 
@@ -61,7 +59,7 @@ pub fn install(config: &RenderConfig) -> Container {
     }
 }
 
-fn installed(applet: &str) -> Option<Vec<String>> {
+pub fn installed(applet: &str) -> Option<Vec<String>> {
     Some(vec![contract::INSTALLED.into(), applet.into()])
 }
 
@@ -96,12 +94,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, config: &RenderConfig) -> Co
         command: installed(applet::UPGRADE),
         args: parts::arguments(contract::check_args(&config.state_dir, &order(options), everywhere)),
         env: Some(vec![parts::host_dir(op)]),
-        security_context: Some(SecurityContext {
-            run_as_user: Some(0),
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(SecurityContext { run_as_user: Some(0), ..parts::unprivileged() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, contract::HOST_MOUNT, true), binary(true)]),
         termination_message_policy: parts::termination_message(),
         ..Container::default()

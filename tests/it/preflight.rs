@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::rendered::render_config;
 
 fn pod(op: NodeOp) -> Value {
-    json!(preflight::pod(&op, "n1", "name", &render_config()).unwrap())
+    json!(preflight::pod(&op, "n1", "name", &render_config()))
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     let records = op.spec.upgrade.is_none() && op.spec.reboot_on_success == Some(true);
     let main = if records { container::SENTINEL } else { container::NODEOP };
     pods.push((main, pod_of(job::job(&recorded, ON, "job", &config))));
-    pods.extend(preflight::pod(op, "n1", "preflight", &config).map(|pod| (container::PREFLIGHT, pod)));
+    pods.push((container::PREFLIGHT, preflight::pod(op, "n1", "preflight", &config)));
     pods
 }
 
@@ -317,7 +317,7 @@ fn pods_with_our_image_pull_with_the_operators_secrets() {
         json!({"image": "os:1", "upgrade": {"active": true}, "rebootOnSuccess": true, "imagePullSecrets": users}),
     );
     let job = |op: &NodeOp| secrets(&job::pod(op, ON, "job", &config));
-    let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &config).unwrap().spec.unwrap());
+    let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &config).spec.unwrap());
     let both = ["shared", "mine", "mirror"];
     let users = vec!["shared".to_owned(), "mine".into()];
     assert_eq!(secrets(&job::pod(&plain, OLD, "job", &config)), users, "it has no container of ours");
@@ -383,7 +383,7 @@ fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
 fn every_applet_of_an_upgrade_is_told_of_the_one_state_directory() {
     let [_, upgrade, _] = ops();
     let config = RenderConfig { state_dir: "/var/lib/kairos".into(), ..render_config() };
-    let check = preflight::pod(&upgrade, "n1", "name", &config).unwrap();
+    let check = preflight::pod(&upgrade, "n1", "name", &config);
     let of = waiter::For { job: "job", succeeded: None };
     let waiter = waiter::pod(&upgrade, "n1", "name", of, "account", &config);
     for pod in [pod_of(job::job(&upgrade, ON, "job", &config)), check, waiter] {

@@ -28,7 +28,6 @@ use crate::{
     },
     plan::model::{
         id::OpRef,
-        intent::Intent,
         snapshot::{PodView, Role, Snapshot},
     },
 };
@@ -179,7 +178,6 @@ impl Remembered {
         let none = NodeStatuses::default();
         let before = op.status.as_ref().map_or(&none, |status| &status.node_statuses);
         let unknown = NodeStatus::default();
-        let pulls = if Intent::of(op).preflight.is_some() { Step::Preflight } else { Step::Job };
         for node_statuses::Change { name, old, new } in status.node_statuses.changes(before) {
             let (Some(new), old) = (new, old.unwrap_or(&unknown)) else { continue };
             let (from, to) = (step(old), step(new));
@@ -189,7 +187,7 @@ impl Remembered {
             let at = time(&new.last_updated).unwrap_or(now);
             let change = Change { kind, old, from, new, to, at, now };
             change.time(counted);
-            self.remember(name, &change, pulls, counted);
+            self.remember(name, &change, counted);
             if new.phase.is_final() && !old.phase.is_final() {
                 let (result, reason) = change.ending(op);
                 counted.finished.get_or_create(&labelled(&FINISHED, [kind.name(), result, reason])).inc();
@@ -198,7 +196,7 @@ impl Remembered {
     }
 
     /// Remembers what began, and times what came to its end.
-    fn remember(&mut self, name: &str, change: &Change<'_>, pulls: Step, counted: &Counted) {
+    fn remember(&mut self, name: &str, change: &Change<'_>, counted: &Counted) {
         let Change { kind, old, from, new, to, at, now: _ } = *change;
         let runs = |entry: &NodeStatus| entry.phase == Phase::Running;
         if runs(new) && !runs(old) {
@@ -211,7 +209,9 @@ impl Remembered {
         }
         if from != to {
             self.pulling.remove(name);
-            if to == Some(pulls) {
+            // Whoever had no preflight pulls the image now.
+            let unasked = (from, to) == (Some(Step::Claim), Some(Step::Job)) && old.boot.is_none();
+            if to == Some(Step::Preflight) || unasked {
                 self.pulling.insert(name.to_owned(), at);
             }
         }

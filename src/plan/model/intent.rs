@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::{
     api::{
         child,
-        nodeop::{DrainOptions, LoadBalancer, NodeOp, NodeOpSpec, Preflight},
+        nodeop::{DrainOptions, LoadBalancer, NodeOp, NodeOpSpec},
         owner,
     },
     contract,
@@ -45,7 +45,7 @@ pub struct Intent {
     pub leaves_balancers: Option<SignedDuration>,
     pub reboot: bool,
     pub upgrade: bool,
-    pub preflight: Option<PreflightIntent>,
+    pub preflight: PreflightIntent,
     /// How many nodes may be asked at a time.
     pub preflights_at_once: usize,
     /// Of the Job, in seconds.
@@ -72,11 +72,24 @@ pub struct DrainIntent {
     pub options: DrainOptions,
 }
 
-/// A preflight, with every default in its place.
-#[derive(Clone, Debug, PartialEq)]
+/// A preflight, with every default in its place. Every operation has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreflightIntent {
+    pub asks: Asks,
     /// From its container's start.
     pub deadline: SignedDuration,
+}
+
+/// What a preflight asks about its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// What a command of the user's says.
+    Command,
+    /// Whether the node needs the image's release, and can be brought to it.
+    Release,
+    /// Whether the node has the image, and can run it: an image that is misspelt takes no node, and none is
+    /// drained for it.
+    Image,
 }
 
 fn seconds(value: i32) -> SignedDuration {
@@ -99,13 +112,6 @@ impl Intent {
             .as_ref()
             .filter(|drain| cordon && drain.enabled.unwrap_or(false))
             .map(DrainIntent::of);
-        // An upgrade always looks first, even a forced one: that also pulls the image before anything is
-        // disturbed.
-        let check = spec
-            .upgrade
-            .as_ref()
-            .map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
-        let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
         // The Go operator's upgrades are commands, and show it in their owner alone.
         let of_upgrade = owner::is_of_upgrade(&op.metadata);
         let deadline = if of_upgrade { child::DEADLINE } else { JOB_DEADLINE };
@@ -122,8 +128,7 @@ impl Intent {
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some() || of_upgrade,
             preflights_at_once: preflights_at_once(spec),
-            preflight: preflight
-                .or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
+            preflight: PreflightIntent::of(spec),
             job_deadline: spec.active_deadline_seconds.unwrap_or(deadline).min(MAX_SECONDS),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
@@ -163,8 +168,23 @@ fn preflights_at_once(spec: &NodeOpSpec) -> usize {
 }
 
 impl PreflightIntent {
-    fn of(preflight: &Preflight) -> Self {
-        Self { deadline: seconds(preflight.active_deadline_seconds.unwrap_or(PREFLIGHT_DEADLINE)) }
+    /// An upgrade always looks first, even a forced one: that also pulls the image before anything is
+    /// disturbed.
+    fn of(spec: &NodeOpSpec) -> Self {
+        let (asks, limit) = match (&spec.preflight, &spec.upgrade) {
+            (Some(preflight), _) => (Asks::Command, preflight.active_deadline_seconds),
+            (None, Some(upgrade)) => (Asks::Release, upgrade.preflight_timeout_seconds),
+            (None, None) => (Asks::Image, None),
+        };
+        Self { asks, deadline: seconds(limit.unwrap_or(PREFLIGHT_DEADLINE)) }
+    }
+
+    /// Whether what is found out about a node changes while another operation is at work on it.
+    pub fn is_about_the_node(&self) -> bool {
+        match self.asks {
+            Asks::Command | Asks::Release => true,
+            Asks::Image => false,
+        }
     }
 }
 

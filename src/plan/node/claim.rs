@@ -143,10 +143,11 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
     ctx.move_to(work, message)
 }
 
-/// What is known of the image: of an operation without a preflight, what the nodes before have run.
+/// What is known of the image: of a node that was not asked, what the nodes before have run.
 fn found(ctx: &NodeContext<'_>) -> ImageRecord {
     let found = ctx.work.found.clone();
-    let bound = || image::bound(&ctx.op.object, &ctx.node.arch).filter(|_| ctx.op.intent.preflight.is_none());
+    let was_asked = matches!(&ctx.work.at, At::Claim { passed_in: Some(_) });
+    let bound = || image::bound(&ctx.op.object, &ctx.node.arch).filter(|_| !was_asked);
     ImageRecord { image: found.image.or_else(bound), ..found }
 }
 

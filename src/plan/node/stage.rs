@@ -97,7 +97,7 @@ pub type Transition = (Stage, Stage, &'static str);
 
 /// Every way that there is. A life begins in [`Stage::Pending`], when the operation chooses its targets.
 pub const TRANSITIONS: &[Transition] = &[
-    (Stage::Pending, Stage::Preflight, "a preflight is asked for, and none has passed in this boot"),
+    (Stage::Pending, Stage::Preflight, "it is to be asked, and no preflight has passed in this boot"),
     (
         Stage::Pending,
         Stage::Claim,

@@ -57,10 +57,10 @@ impl<'a> RolloutContext<'a> {
         Self { snapshot, op, releases, upgrade, others: OnceCell::new() }
     }
 
-    /// The other NodeOps, to which a preflight gives way; none are asked for if there is no preflight. They
-    /// are found when somebody first asks, which is in few passes.
+    /// The other NodeOps, to which a preflight gives way, if it asks what they change. They are found when
+    /// somebody first asks, which is in few passes.
     pub fn others(&self) -> Option<&Others<'a>> {
-        self.op.intent.preflight.as_ref()?;
+        self.op.intent.preflight.is_about_the_node().then_some(())?;
         Some(self.others.get_or_init(|| Others::of(self.snapshot, self.op, self.upgrade)))
     }
 

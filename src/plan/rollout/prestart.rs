@@ -44,10 +44,9 @@ fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Eff
         return Effects::default();
     }
     // Whoever has passed a preflight has a record of it. Thousands that wait have none.
-    let may_be_next = if op.intent.preflight.is_some() { Mark::Remarkable } else { Mark::Pending };
-    let next = targets::order(snapshot, nodes, [may_be_next], &slots.to_be_taken)
+    let next = targets::order(snapshot, nodes, [Mark::Remarkable], &slots.to_be_taken)
         .filter_map(|(name, entry)| Some((snapshot.nodes.get(name)?, entry)))
-        .filter(|(view, entry)| is_next(op, view, entry))
+        .filter(|(view, entry)| is_next(view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
     let on_hold = snapshot.nodes.by_name(NodeClass::OnHold);
@@ -64,8 +63,8 @@ fn make(op: &Op, node: &NodeView) -> Action {
 }
 
 /// Whether nothing but a free slot keeps the node from being taken.
-fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
-    let passed = op.intent.preflight.is_none() || entry.boot.as_ref() == Some(&node.boot_id);
+fn is_next(node: &NodeView, entry: &NodeStatus) -> bool {
+    let passed = entry.boot.as_ref() == Some(&node.boot_id);
     entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && node.is_available()
 }
 
@@ -112,7 +111,7 @@ mod tests {
     /// n1 is worked on, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a
     /// waiter already.
     fn planned(first: Value, change: Value, waiter: Option<&str>) -> Plan {
-        planned_with(first, json!({"phase": "Pending"}), change, waiter)
+        planned_with(first, json!({"phase": "Pending", "boot": "b"}), change, waiter)
     }
 
     fn planned_with(first: Value, second: Value, change: Value, waiter: Option<&str>) -> Plan {
@@ -122,7 +121,7 @@ mod tests {
             "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
             "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1, "stopOnFailure": true},
             "status": {"phase": "Running", "observedGeneration": 1,
-                "nodeStatuses": {"n1": first, "n2": second, "n3": {"phase": "Pending"}}},
+                "nodeStatuses": {"n1": first, "n2": second, "n3": {"phase": "Pending", "boot": "b"}}},
         });
         for (field, value) in change.as_object().unwrap() {
             op["spec"][field] = value.clone();
@@ -213,11 +212,8 @@ mod tests {
         given_up["givenUp"] = "no".into();
         assert!(made(&planned(given_up, json!({}), None)).is_empty(), "it may keep its slot");
         assert!(made(&planned(at_step("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
-        let check = json!({"preflight": {"command": ["true"]}});
-        assert!(
-            made(&planned(at_step("Reboot"), check, None)).is_empty(),
-            "it may turn out to have nothing to do"
-        );
+        let not_asked = planned_with(at_step("Reboot"), json!({"phase": "Pending"}), json!({}), None);
+        assert_eq!(made(&not_asked), ["n3"], "n2 may turn out to have nothing to do");
     }
 
     #[test]
@@ -234,19 +230,12 @@ mod tests {
     /// Others that wait are not even looked at.
     #[test]
     fn whoever_is_next_behind_a_preflight_has_a_record_of_it() {
-        let op = NodeOp {
-            spec: serde_json::from_value(json!({"command": ["true"], "preflight": {"command": ["true"]}}))
-                .unwrap(),
-            ..NodeOp::new("op", Default::default())
-        };
-        let op = Op::of(&Arc::new(op));
-        assert!(op.intent.preflight.is_some());
         let view = NodeView { ready: true, boot_id: "b".into(), ..NodeView::default() };
         for (boot, attempt) in
             [(None, None), (None, Some(1)), (Some("a"), None), (Some("b"), None), (Some("b"), Some(1))]
         {
             let entry = NodeStatus { boot: boot.map(Into::into), attempt, ..NodeStatus::default() };
-            assert_eq!(is_next(&op, &view, &entry), boot == Some("b"));
+            assert_eq!(is_next(&view, &entry), boot == Some("b"));
             assert!(boot.is_none() || Mark::Remarkable.is_on(&entry));
         }
     }

@@ -70,8 +70,9 @@ fn reason_of(status: &NodeOpStatus, type_: &str) -> (String, String) {
     (found.status.clone(), found.reason.clone())
 }
 
+/// Its preflight has passed.
 fn pending() -> Value {
-    json!({"phase": "Pending"})
+    json!({"phase": "Pending", "boot": "b"})
 }
 
 fn works(node: &str) -> Value {
@@ -176,7 +177,8 @@ fn a_node_that_people_hold_is_left_alone_and_holds_up_nobody() {
 #[test]
 fn on_a_node_that_people_hold_there_is_no_preflight_and_what_is_in_progress_goes_on() {
     let check = json!({"preflight": {"command": ["check"]}});
-    let held = plan_all(&world(check.clone(), json!({"w1": pending(), "w2": pending()}), &["w1"]));
+    let new = json!({"phase": "Pending"});
+    let held = plan_all(&world(check.clone(), json!({"w1": new, "w2": new}), &["w1"]));
     let status = written(&held).unwrap();
     let phase = |node: &str| status.node_statuses[node].phase;
     assert_eq!((phase("w1"), phase("w2")), (Phase::Pending, Phase::Preflight));
@@ -197,4 +199,24 @@ fn on_a_node_that_people_hold_there_is_no_preflight_and_what_is_in_progress_goes
         "it is worked on: {:?}",
         out.questions
     );
+}
+
+/// Of an operation that disturbs nobody the node that has the image speaks for the others.
+#[test]
+fn nodes_are_asked_for_the_image_until_one_has_it_or_each_that_is_to_be_disturbed() {
+    let next = |spec: Value, w1: Value, boot: Option<&str>| {
+        let w2 = json!({"phase": "Pending", "boot": boot});
+        let mut all = json!({"concurrency": 2});
+        all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let out = plan_all(&world(all, json!({"w1": w1, "w2": w2}), &[]));
+        let entry = written(&out).unwrap().node_statuses["w2"].clone();
+        (entry.phase, entry.boot.filter(|_| entry.phase == Phase::Running))
+    };
+    let (plain, cordons) = (json!({}), json!({"cordon": true}));
+    let asked = (Phase::Preflight, None);
+    assert_eq!(next(plain.clone(), json!({"phase": "Pending"}), None), asked);
+    assert_eq!(next(plain.clone(), works("w1"), None), (Phase::Running, None));
+    assert_eq!(next(cordons, works("w1"), None), asked);
+    // What was found out in an earlier boot is not kept: it would be asked again at once.
+    assert_eq!(next(plain, works("w1"), Some("a")), (Phase::Running, None));
 }

@@ -150,7 +150,7 @@ fn render(op: &NodeOp) {
     let job_pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
     let mut specs = vec![job_pod];
     specs.extend(waiter.spec);
-    specs.extend(preflight.and_then(|pod| pod.spec));
+    specs.extend(preflight.spec);
     for spec in &specs {
         assert!(
             spec.active_deadline_seconds.is_none_or(|seconds| (1..=i64::from(i32::MAX)).contains(&seconds)),

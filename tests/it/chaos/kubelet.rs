@@ -86,6 +86,13 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
                 Need::Upgrade(_) => (0, String::new()),
             }
         }),
+        (container::PREFLIGHT, Some(Applet::ImageCheck)) => {
+            if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
+                return Some(Outcome::NoImage);
+            }
+            ran(&world, &place, true);
+            Outcome::Exit(world.time(1, 2000), 0, String::new())
+        }
         (container::PREFLIGHT, None) if run.restarts == 0 && world.chance(20) => until(async move {
             sleep(world.time(1, 3000)).await;
             (1, "not yet".into())

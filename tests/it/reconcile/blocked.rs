@@ -142,7 +142,8 @@ async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
     ];
     let refused = |(verb, resource, at): (&'static str, &'static str, &'static str)| async move {
         let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-        let ours = |o: &Value| !o["metadata"]["labels"]["kairos.io/nodeop"].is_null();
+        let label = |o: &Value, name: &str| !o["metadata"]["labels"][name].is_null();
+        let ours = move |o: &Value| label(o, "kairos.io/nodeop") && !label(o, "kairos.io/preflight");
         rig.cluster
             .admission()
             .refuse(move |c| (c.table == resource && !c.dry_run && ours(c.object)).then(|| WORDS.into()));

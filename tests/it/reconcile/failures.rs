@@ -1,6 +1,6 @@
 //! Commands that fail: what is stopped, what stays cordoned, what is never rebooted.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rig::{LONG, Rig, and, reboot};
 
@@ -47,20 +47,21 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
     let words =
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
     node.refuse_pods(Some(("OutOfpods", words.into())));
-    let on = json!({"matchLabels": {"kubernetes.io/hostname": "n2"}});
-    rig.op("op", json!({"command": ["true"], "backoffLimit": 0, "nodeSelector": on.clone()})).await;
+    // n1 speaks for the image, so that n2 has no preflight.
+    let both = json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1});
+    rig.op("op", both.clone()).await;
     rig.says("op", "n2", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
     // It may be gone by now.
     let history = rig.cluster.history();
-    let first = history.iter().find(|change| change.key.table.as_ref() == "jobs.batch").unwrap();
-    let first = first.object["metadata"]["uid"].clone();
-    rig.cluster.until("jobs.batch", LONG, |job| job["metadata"]["uid"] != first).await.unwrap();
+    let of_n2 = |job: &Value| job["metadata"]["annotations"]["operator.kairos.io/node-name"] == "n2";
+    let mut jobs = history.iter().filter(|change| change.key.table.as_ref() == "jobs.batch");
+    let first = jobs.find(|change| of_n2(&change.object)).unwrap().object["metadata"]["uid"].clone();
+    rig.cluster.until("jobs.batch", LONG, |job| of_n2(job) && job["metadata"]["uid"] != first).await.unwrap();
     node.refuse_pods(None);
     assert_eq!(rig.over("op").await["phase"], "Completed");
     // One that is given up for it was never touched.
     node.refuse_pods(Some(("OutOfpods", words.into())));
-    let spec = json!({"command": ["true"], "backoffLimit": 0, "pullTimeoutSeconds": 6, "nodeSelector": on});
-    rig.op("given-up", spec).await;
+    rig.op("given-up", and(both, json!({"pullTimeoutSeconds": 6}))).await;
     let status = rig.over("given-up").await;
     let message = status["nodeStatuses"]["n2"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("the Job's pod could not start in 6 s: OutOfpods"), "{message}");
@@ -69,22 +70,23 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
 /// A runtime fails at one of a hundred starts under load. Neither a check nor a command has been run then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
-    let rig = Rig::new(1).await;
+    let rig = Rig::new(2).await;
     rig.labelled().await;
-    let node = rig.cluster.node("n1");
+    let node = rig.cluster.node("n2");
     let words = "failed to create containerd task: OCI runtime create failed: cgroup.procs: no such file or directory";
     for (name, spec, told) in [
         ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight cannot start yet"),
+        // n1 speaks for the image, so that n2 has no preflight.
         ("plain", json!({}), "the Job's pod cannot start yet"),
     ] {
         node.fail_starts(Some(words));
-        rig.op(name, and(spec, json!({"command": ["true"], "backoffLimit": 0}))).await;
-        rig.says(name, "n1", told).await;
-        rig.says(name, "n1", words).await;
+        rig.op(name, and(spec, json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1}))).await;
+        rig.says(name, "n2", told).await;
+        rig.says(name, "n2", words).await;
         node.fail_starts(None);
         let status = rig.over(name).await;
         assert_eq!(status["phase"], "Completed", "{status:#}");
-        assert_eq!(rig.commands("n1"), if name == "plain" { 2 } else { 1 });
+        assert_eq!(rig.commands("n2"), if name == "plain" { 2 } else { 1 });
     }
 }
 

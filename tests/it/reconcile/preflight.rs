@@ -51,6 +51,35 @@ async fn skip_fail_and_proceed() {
     assert_eq!((preflights, rig.left().len()), (0, 0));
 }
 
+/// It stood claimed, cordoned and drained for half an hour, and all other operations behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_no_node_gets_takes_none_and_keeps_no_other_operation_waiting() {
+    let rig = Rig::new(2).await;
+    rig.cluster
+        .script(|run| (run.container.image.as_deref() == Some("busybx:1")).then_some(Outcome::NoImage));
+    let misspelt = json!({"image": "busybx:1", "command": ["true"], "pullTimeoutSeconds": 30});
+    rig.op("plain", misspelt.clone()).await;
+    rig.op("reboots", and(reboot(), misspelt)).await;
+    for name in ["plain", "reboots"] {
+        rig.says(name, "n1", "Preflight cannot start yet: ").await;
+    }
+    rig.op("other", reboot()).await;
+    assert_eq!(rig.over("other").await["phase"], "Completed");
+    assert!(!rig.is_over("plain") && !rig.is_over("reboots"), "they still wait for their image");
+    for name in ["plain", "reboots"] {
+        let status = rig.over(name).await;
+        assert_eq!(
+            (&status["phase"], &status["counts"]["failed"]),
+            (&json!("Failed"), &json!(2)),
+            "{status:#}"
+        );
+        let said = status["nodeStatuses"]["n2"]["message"].as_str().unwrap_or_default();
+        assert!(said.starts_with("Preflight failed: no start in 30 s: "), "{said}");
+    }
+    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+    assert_eq!(rig.left(), [""; 0]);
+}
+
 /// A rollback, applied while the upgrade runs: "already at this release" is true of a node in the old boot,
 /// and not for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,7 +35,7 @@ use kairos_operator::{
 };
 use serde_json::{Value, json};
 
-use crate::simulation::hints;
+use crate::simulation::{hints, image_check};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
@@ -46,7 +46,7 @@ fn key(name: &str) -> Key {
 }
 
 /// A cluster in which everything that is asked for is done at once, but for pods and Jobs, of which there are
-/// none.
+/// none. Only preflights that ask about nothing but the image are there, and pass.
 struct Cluster {
     s: Snapshot,
     seen: Sightings,
@@ -172,8 +172,21 @@ impl Cluster {
         }
     }
 
-    /// One plan, of which the statuses, claims and cordons are carried out.
+    /// One plan, of which the statuses, claims and cordons are carried out; and those that follow until the
+    /// preflights that it began have passed.
     fn step(&mut self) -> Plan {
+        let mut out = self.single_step();
+        for _ in 0..2 {
+            if out.actions.iter().any(
+                |action| matches!(action, Action::CreatePreflightPod { op, .. } if image_check::is_one(op)),
+            ) {
+                out = self.single_step();
+            }
+        }
+        out
+    }
+
+    fn single_step(&mut self) -> Plan {
         let out = self.planned();
         self.waiting.clone_from(&out.waiting);
         for action in &out.actions {
@@ -206,6 +219,13 @@ impl Cluster {
                         }
                         node.claimed_by = change.claimed_by.unwrap_or_else(|| node.claimed_by.take());
                     });
+                }
+                Action::CreatePreflightPod { op, node, name } if image_check::is_one(op) => {
+                    let pod = image_check::passed(op, node, name);
+                    self.s.pods.insert(key(name), Arc::new(pod));
+                }
+                Action::DeletePod { pod, .. } => {
+                    self.s.pods.retain(|(_, name), _| *name != pod.name);
                 }
                 _ => {}
             }

@@ -153,6 +153,7 @@ fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
         booted(&mut cluster);
         cluster.op("op", json!({}));
         cluster.step();
+        cluster.step();
         cluster.wait(2);
         cluster.step();
         assert!(
@@ -171,6 +172,7 @@ fn where_nobody_tells_the_others_must_have_been_ready_for_a_minute() {
     let mut cluster = two();
     booted(&mut cluster);
     cluster.op("op", json!({}));
+    cluster.step();
     cluster.step();
     cluster.wait(2);
     cluster.step();
@@ -194,6 +196,7 @@ fn a_new_leader_counts_the_minute_anew() {
     let mut cluster = two();
     cluster.another_leader();
     cluster.op("op", json!({}));
+    cluster.step();
     cluster.step();
     cluster.wait(2);
     cluster.step();

@@ -105,6 +105,7 @@ fn an_operation_that_waits_behind_another_is_pending_and_says_for_which() {
     let mut cluster = Cluster::new(&["n1"]);
     ["first", "second"].iter().for_each(|name| cluster.op(name, json!({})));
     cluster.step();
+    cluster.step();
     cluster.wait(2);
     cluster.step();
     assert_eq!(

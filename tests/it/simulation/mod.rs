@@ -12,6 +12,7 @@ mod controllers;
 mod faults;
 pub mod hints;
 mod history;
+pub mod image_check;
 mod kubelet;
 mod moments;
 pub mod operator;

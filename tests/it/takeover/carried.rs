@@ -15,6 +15,7 @@ use kairos_operator::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::answered;
+use crate::simulation::image_check;
 
 /// Plans and carries out, until nothing more is written; returns everything else that was wanted. `seen` is
 /// shown the world before each plan.
@@ -36,16 +37,18 @@ pub fn carried_out(s: &mut Snapshot, mut seen: impl FnMut(&Snapshot)) -> Vec<Act
 }
 
 fn is_written(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::PatchStatus { .. }
-            | Action::SetFinalizers { .. }
-            | Action::Finalize { .. }
-            | Action::PatchNode { .. }
-            | Action::PatchUpgradeStatus { .. }
-            | Action::CreateChild { .. }
-            | Action::PropagateSpec { .. }
-    )
+    let looks = matches!(action, Action::CreatePreflightPod { op, .. } if image_check::is_one(op));
+    looks
+        || matches!(
+            action,
+            Action::PatchStatus { .. }
+                | Action::SetFinalizers { .. }
+                | Action::Finalize { .. }
+                | Action::PatchNode { .. }
+                | Action::PatchUpgradeStatus { .. }
+                | Action::CreateChild { .. }
+                | Action::PropagateSpec { .. }
+        )
 }
 
 /// Writes what is to be written; whether it was that kind of an action.
@@ -77,6 +80,9 @@ fn carry_out(s: &mut Snapshot, action: &Action) -> bool {
             op.metadata.generation = Some(1);
             op.metadata.creation_timestamp = Some(Time(s.now));
             s.ops.entry(OpRef::of(&op).key()).or_insert_with(|| Arc::new(op));
+        }
+        Action::CreatePreflightPod { op, node, name } if image_check::is_one(op) => {
+            s.pods.insert(("ns".into(), name.clone()), Arc::new(image_check::passed(op, node, name)));
         }
         _ => {}
     }

@@ -256,11 +256,14 @@ fn a_machine_that_was_lost_before_anything_ran_on_it_is_not_remembered() {
 #[test]
 fn a_node_that_is_lost_and_comes_back_with_our_marks_holds_its_slot() {
     for (has_marks, is_claimed) in [(true, true), (true, false), (false, false)] {
-        let mut world = works(JobState::Active).op(|op| {
+        let mut world = works(JobState::Active);
+        let boot = Some(world.snapshot.nodes["n1"].boot_id.clone());
+        world = world.op(|op| {
             op.spec.upgrade = None;
             let nodes = &mut op.status.as_mut().unwrap().node_statuses;
             nodes.update("n1", |entry| entry.machine_id = None);
-            nodes.insert("n2", NodeStatus::default());
+            let passed = NodeStatus { boot, ..NodeStatus::default() };
+            nodes.insert("n2", passed);
         });
         let restored = made_again(&world, "restored", Some("m1"));
         let n2 = NodeView { name: "n2".into(), ..made_again(&world, "n2", Some("m2")) };

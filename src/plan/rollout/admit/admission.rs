@@ -40,7 +40,7 @@ impl Admitter<'_, '_> {
     /// are worked on they tell that it is admitted, and so does each node's own preflight once one has run,
     /// unless a node has failed untouched: that may be why. The question is six requests.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        let preflights_tell = self.op.intent.preflight.is_some() && self.has_any([Mark::HasJob]);
+        let preflights_tell = self.op.intent.preflight.is_about_the_node() && self.has_any([Mark::HasJob]);
         if (preflights_tell || self.has_any([Mark::Running])) && !self.has_failed_untouched() {
             return None;
         }

@@ -72,14 +72,14 @@ impl Admitter<'_, '_> {
     /// Why none of the nodes that follow is started, if it is the same for all of which nothing is known but
     /// that they wait. Once there is a reason, it stays the same.
     pub(super) fn of_others(&self) -> Option<NotTaken> {
-        match (&self.closed, &self.others) {
-            (Some(why), _) => Some(NotTaken::Closed(why.clone())),
-            (None, None) => self.queue.clone(),
-            (None, Some(others)) => {
-                (self.preflights_left == 0 && !others.any_newer() && self.disputes.are_asked())
-                    .then_some(NotTaken::Turn)
-            }
+        if let Some(why) = &self.closed {
+            return Some(NotTaken::Closed(why.clone()));
         }
+        if !self.asks {
+            return self.queue.clone();
+        }
+        let none_newer = self.others.is_none_or(|others| !others.any_newer());
+        (self.preflights_left == 0 && none_newer && self.disputes.are_asked()).then_some(NotTaken::Turn)
     }
 
     /// The nodes that another NodeOp has to do with: one that a preflight gives way to, that took the node in

@@ -22,7 +22,7 @@ impl Admitter<'_, '_> {
             return Some(Untouched::Newer { upgrade });
         }
         let intent = &self.op.intent;
-        if view.bootless && (intent.reboot || intent.upgrade || intent.preflight.is_some()) {
+        if view.bootless && (intent.reboot || intent.upgrade || intent.preflight.is_about_the_node()) {
             return Some(Untouched::Bootless);
         }
         (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)

@@ -85,7 +85,9 @@ enum Blocked {
 struct Admitter<'a, 's> {
     snapshot: &'a Snapshot,
     op: &'a Op,
-    /// Whom a preflight gives way to; nobody if there is no preflight.
+    /// Whether nodes are asked before they are taken.
+    asks: bool,
+    /// Whom a preflight gives way to; nobody if it asks nothing that others change.
     others: Option<&'a Others<'a>>,
     shared: &'s mut Shared,
     /// What is wanted for the node that is being looked at.
@@ -141,11 +143,15 @@ fn admitter<'a, 's>(
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
     let others = ctx.others();
+    // Where the image is all that is asked about, and a node that has it not would not be disturbed, one that
+    // has it speaks for all.
+    let asks = op.intent.preflight.is_about_the_node() || op.intent.disturbs() || !nodes.any([Mark::HasJob]);
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
     let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
     Admitter {
         snapshot,
         op,
+        asks,
         others,
         shared,
         effects: Effects::default(),
@@ -217,7 +223,7 @@ impl Admitter<'_, '_> {
             return PendingPlan::Waits(why, preflight::forget(&pending));
         }
         // A verdict holds for the boot in which it was given.
-        let asks = self.op.intent.preflight.is_some() && pending.passed_in.as_ref() != Some(&view.boot_id);
+        let asks = self.asks && !view.bootless && pending.passed_in.as_ref() != Some(&view.boot_id);
         let judged = if asks { Judged::Fits } else { self.judge(view, &pending.found) };
         match judged {
             Judged::Fits => {}
@@ -269,7 +275,8 @@ impl Admitter<'_, '_> {
         self.shared.takes(self.snapshot, self.op, view);
         // The preflight's verdict stays, in case the node has to be given back untouched; and what the
         // operation is held to.
-        let (passed_in, found) = (pending.passed_in.clone(), pending.found.clone());
+        let passed_in = pending.passed_in.clone().filter(|boot| *boot == view.boot_id);
+        let found = pending.found.clone();
         let work = Working::claims(Machine::of(self.snapshot, view), passed_in, found);
         Ok(PendingPlan::Taken { node_uid: view.uid.clone(), work: work.into() })
     }

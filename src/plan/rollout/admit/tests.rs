@@ -88,8 +88,9 @@ fn op(name: &str) -> OpRef {
     OpRef { namespace: "ns".into(), name: name.into(), uid: name.into() }
 }
 
+/// Its preflight has passed.
 fn pending() -> Value {
-    json!({"phase": "Pending"})
+    json!({"phase": "Pending", "boot": ""})
 }
 
 fn running(node: &str) -> Value {

@@ -3,7 +3,10 @@
 //! written.
 
 use crate::plan::{
-    model::snapshot::{ContainerState, ContainerView, Ended, PodView},
+    model::{
+        intent::Asks,
+        snapshot::{ContainerState, ContainerView, Ended, PodView},
+    },
     node::context::Op,
 };
 
@@ -27,7 +30,7 @@ pub(super) enum Again {
 /// before it counts for nothing but a failure.
 pub(super) fn of(op: &Op, pod: &PodView, check: &ContainerView) -> Again {
     // Nothing runs again in a pod that is over or is to go.
-    if op.object.spec.preflight.is_none() || !pod.is_active() {
+    if op.intent.preflight.asks != Asks::Command || !pod.is_active() {
         return Again::No;
     }
     let last = match &check.state {

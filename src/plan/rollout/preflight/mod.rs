@@ -29,7 +29,8 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
-            intent::PreflightIntent,
+            intent::Asks,
+            question::Question,
             snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot},
             time::later,
         },
@@ -90,10 +91,9 @@ pub fn advance(
 ) -> Planned<EntryPlan> {
     let RolloutContext { snapshot, op, .. } = *rollout;
     let ctx = PreflightContext { snapshot, op, entry, record };
-    let intent = op.intent.preflight.as_ref().filter(|_| !op.deleting);
-    let (Some(intent), Some(others)) = (intent, rollout.others()) else {
+    if op.deleting {
         return EntryPlan::Record(Box::new(withdrawn(snapshot.now, entry, record))).into();
-    };
+    }
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
         return ctx.reset(Interrupted::NodeNotReady).into();
@@ -104,13 +104,16 @@ pub fn advance(
     if node.labels.on_hold() {
         return ctx.reset(Interrupted::NotTaken(NotTaken::OnHold)).into();
     }
-    if let Some(why) = others.precede(node) {
+    let others = rollout.others();
+    if let Some(why) = others.and_then(|others| others.precede(node)) {
         return ctx.reset(Interrupted::NotTaken(why)).into();
     }
-    let next = ctx.ask(intent, node);
+    let next = ctx.ask(node);
     let decides =
         matches!(&next.value, EntryPlan::Record(next) if !matches!(next.state, State::Preflight(_)));
-    let open = snapshot.unanswered(others.questions(node));
+    let questions =
+        others.map_or_else(|| vec![Question::Node(node.name.clone())], |others| others.questions(node));
+    let open = snapshot.unanswered(questions);
     if !decides || !open.is_asking() {
         return next;
     }
@@ -123,7 +126,7 @@ fn wait(why: Asking) -> Planned<EntryPlan> {
 
 impl PreflightContext<'_> {
     /// What the node's pod says, or is about to.
-    fn ask(&self, intent: &PreflightIntent, node: &NodeView) -> Planned<EntryPlan> {
+    fn ask(&self, node: &NodeView) -> Planned<EntryPlan> {
         let name = self.op.object_name(&node.name, "preflight", self.record.attempt.unwrap_or(0));
         let Some(pod) = self.snapshot.pods.get(&(self.op.id.namespace.clone(), name.clone())) else {
             if let Some(pause) = self.pause() {
@@ -140,10 +143,10 @@ impl PreflightContext<'_> {
         };
         let again = again::of(self.op, pod, check);
         match (&check.state, again) {
-            (_, Again::Later(last)) => self.running(intent, pod, Some(last)),
+            (_, Again::Later(last)) => self.running(pod, Some(last)),
             (_, Again::Never(ended)) => self.fail(PreflightFailure::Ended(ended.to_string())).into(),
             (_, Again::AsNew) | (ContainerState::Waiting { .. }, Again::No) => self.not_started(pod),
-            (ContainerState::Running { .. }, Again::No) => self.running(intent, pod, None),
+            (ContainerState::Running { .. }, Again::No) => self.running(pod, None),
             (ContainerState::Ended { code, reason, message }, Again::No) => {
                 let ended = Ended { code: *code, reason: reason.clone(), message: message.clone() };
                 self.verdict(node, pod, &ended).into()
@@ -171,7 +174,7 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                let found = pod.container(container::PREFLIGHT).filter(|_| asks_ours(self.op));
+                let found = pod.container(container::PREFLIGHT).filter(|_| asks_release(self.op));
                 let why = found
                     .and_then(ContainerState::says_up_to_date)
                     .map_or_else(|| Untouched::NotNeeded(message.to_owned()), Untouched::UpToDate);
@@ -191,8 +194,8 @@ impl PreflightContext<'_> {
     }
 
     /// The check runs, or will again after it ended as `last` says, for as long as it may.
-    fn running(&self, intent: &PreflightIntent, pod: &PodView, last: Option<Ended>) -> Planned<EntryPlan> {
-        let limit = intent.deadline;
+    fn running(&self, pod: &PodView, last: Option<Ended>) -> Planned<EntryPlan> {
+        let limit = self.op.intent.preflight.deadline;
         let deadline = later(self.snapshot.checking_since(pod), limit);
         let last = last.map(|last| last.to_string());
         if self.snapshot.now >= deadline {
@@ -256,15 +259,15 @@ impl PreflightContext<'_> {
     }
 }
 
-/// Whether it is our own check that is asked, and not a user's command.
-fn asks_ours(op: &Op) -> bool {
-    op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some()
+/// Whether it is our own check for the release that is asked, and not a user's command.
+fn asks_release(op: &Op) -> bool {
+    op.intent.preflight.asks == Asks::Release
 }
 
 /// Our own check's record that the node may go ahead, and what it found. The same text from a user's command
 /// skips the node, as all of its output does.
 fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
-    let said = pod.container(container::PREFLIGHT).filter(|_| asks_ours(op))?.parsed_message::<Proceed>();
+    let said = pod.container(container::PREFLIGHT).filter(|_| asks_release(op))?.parsed_message::<Proceed>();
     said.filter(|record| record.proceed)
 }
 

@@ -308,7 +308,10 @@ impl World {
     fn check_release(&mut self, node: &NodeView) {
         let Some(of) = node.claimed_by.clone() else { return };
         let entry = self.entry(&of.uid, &node.name);
-        // After a proved reboot its sentinel is old: a waiter can do nothing but say so and end.
+        // After the reboot its sentinel is old: a waiter can do nothing but say so and end.
+        let present = self.machines.get(&node.name).map(|machine| (machine.uid.clone(), machine.boot));
+        let success = self.history.successes.get(&(of.uid.clone(), node.name.clone()));
+        let rebooted = success.is_some() && success != present.as_ref();
         let proved = entry.as_ref().is_some_and(|entry| entry.reboot_status == Some(RebootStatus::Completed));
         if entry
             .is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid))
@@ -322,7 +325,7 @@ impl World {
             .map(|machine| machine.boot);
         let runs = |pod: &PodView| {
             let same = self.procs.get(&pod.uid).is_some_and(|proc| Some(proc.boot) == up);
-            let harmless = pod.role == Role::Preflight || (pod.role == Role::Waiter && proved);
+            let harmless = pod.role == Role::Preflight || (pod.role == Role::Waiter && (proved || rebooted));
             same && !pod.phase.is_final() && !harmless && self.nodeop_of(pod).as_ref() == Some(&of.uid)
         };
         let left: Vec<String> = self
