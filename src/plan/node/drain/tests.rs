@@ -251,11 +251,15 @@ fn what_comes_back_for_ever_is_left_and_named() {
     world.pass(1);
     // Each has to go as soon as it is there, and the next one comes at once.
     let mut before = None;
+    let tried =
+        |uid: &str, second| (uid.to_owned(), Eviction { at: at(second), under_way: false, refusal: None });
     for second in 2..10 {
         let pod = web(&format!("pinned-{second}"));
         lives(&mut world, before.into_iter().chain([pod.clone()]).collect());
         let out = world.pass(second);
         assert_eq!(evicted(&out).is_empty(), second > 6, "{second}");
+        let of_node = evicted(&out).iter().map(|uid| tried(uid, second)).collect();
+        world.snapshot.evictions = [("n1".to_owned(), Arc::new(of_node))].into();
         before = Some(NodePod { ends_by: Some(at(second)), ..pod });
     }
     let tolerant = NodePod { tolerates_cordon: true, ..web("tolerant") };

@@ -28,8 +28,9 @@ use crate::{
 /// How many pods of one controller may have been evicted, of those that came after the first list, before the
 /// next ones are left: they come back for ever.
 const OF_ONE: usize = 5;
-/// How many pods of all controllers may have been evicted so: some make a new one each minute, as a CronJob
-/// its Jobs.
+/// How many pods of all controllers of one namespace may have been evicted so: some make a new one each
+/// minute, as a CronJob its Jobs. Whoever may create pods may invent their controllers, and is not to decide
+/// about the pods of other namespaces.
 const OF_ALL: usize = 50;
 
 /// How a pod came to a node that is drained.
@@ -51,9 +52,9 @@ pub(super) struct Arrivals {
     listed: BTreeSet<String>,
     /// Those that came later and are there, by UID.
     late: BTreeMap<String, Late>,
-    /// How many that came later have ended, or are about to, in the present cordon, by the UID of their
+    /// How many that came later we have evicted in the present cordon, by namespace and by the UID of their
     /// controller.
-    went: BTreeMap<String, usize>,
+    went: BTreeMap<String, BTreeMap<String, usize>>,
     /// The pods that were noted last, and whether the node was cordoned then: of the same there is nothing
     /// to be noted a second time.
     noted: Option<(Arc<Vec<Arc<NodePod>>>, bool)>,
@@ -61,12 +62,13 @@ pub(super) struct Arrivals {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Late {
+    namespace: String,
     controller: String,
     /// What the pod says itself makes it come back.
     pinned: bool,
     back: bool,
-    /// Among those that went; nor is one counted that is not evicted, or that came while the node was not
-    /// cordoned.
+    /// It went, by an eviction or by itself; nor is one counted that is not evicted, or that came while the
+    /// node was not cordoned.
     counted: bool,
 }
 
@@ -83,15 +85,17 @@ impl Sightings {
             let uid = OpRef::of(op).uid;
             let cordoned = snapshot.nodes.get(node).is_none_or(|node| node.unschedulable);
             let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
+            let tried = snapshot.evictions.get(node);
+            let evicted = |pod: &str| tried.is_some_and(|tried| tried.contains_key(pod));
             let arrivals = match (known, snapshot.drained_pods.get(node)) {
                 (Some(mut known), Some(pods)) => {
-                    known.renew(pods, cordoned);
+                    known.renew(pods, cordoned, evicted);
                     known
                 }
                 (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
                 (None, Some(pods)) => {
                     let mut all = Arrivals::default();
-                    all.renew(pods, cordoned);
+                    all.renew(pods, cordoned, evicted);
                     all
                 }
                 (Some(known), None) => known,
@@ -107,15 +111,17 @@ impl Arrivals {
         Self { listed: pods.iter().map(|pod| pod.uid.clone()).collect(), ..Self::default() }
     }
 
-    fn renew(&mut self, pods: &Arc<Vec<Arc<NodePod>>>, cordoned: bool) {
+    fn renew(&mut self, pods: &Arc<Vec<Arc<NodePod>>>, cordoned: bool, evicted: impl Fn(&str) -> bool) {
         let noted = self.noted.as_ref();
         if noted.is_none_or(|(noted, was)| !Arc::ptr_eq(noted, pods) || *was != cordoned) {
-            self.note(pods, cordoned);
+            self.note(pods, cordoned, evicted);
             self.noted = Some((pods.clone(), cordoned));
         }
     }
 
-    fn note(&mut self, pods: &[Arc<NodePod>], cordoned: bool) {
+    /// `evicted`: whether we have tried to evict the pod of this UID. One that went by itself says nothing of
+    /// what would come back after an eviction.
+    fn note(&mut self, pods: &[Arc<NodePod>], cordoned: bool, evicted: impl Fn(&str) -> bool) {
         if !cordoned {
             self.went.clear();
             self.late.values_mut().for_each(|late| (late.back, late.counted) = (late.pinned, true));
@@ -126,7 +132,10 @@ impl Arrivals {
             let goes = there.get(uid.as_str()).is_none_or(|pod| pod.ends_by.is_some());
             if goes && !late.counted {
                 late.counted = true;
-                *self.went.entry(late.controller.clone()).or_default() += 1;
+                if evicted(uid) {
+                    let of_namespace = self.went.entry(late.namespace.clone()).or_default();
+                    *of_namespace.entry(late.controller.clone()).or_default() += 1;
+                }
             }
         }
         self.late.retain(|uid, _| there.contains_key(uid.as_str()));
@@ -136,12 +145,15 @@ impl Arrivals {
             }
             // Those that no controller made are counted together.
             let controller = pod.controller.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
-            let of_one = self.went.get(&controller).copied().unwrap_or_default();
-            let too_many = of_one >= OF_ONE || self.went.values().sum::<usize>() >= OF_ALL;
+            let went = self.went.get(&pod.namespace);
+            let of_one = went.and_then(|went| went.get(&controller)).copied().unwrap_or_default();
+            let of_all: usize = went.map_or(0, |went| went.values().sum());
+            let too_many = of_one >= OF_ONE || of_all >= OF_ALL;
             let pinned = pod.tolerates_cordon || pod.is_of_daemon_set();
             let back = pinned || too_many;
             let counted = back || !cordoned;
-            self.late.insert(uid.to_owned(), Late { controller, pinned, back, counted });
+            let namespace = pod.namespace.clone();
+            self.late.insert(uid.to_owned(), Late { namespace, controller, pinned, back, counted });
         }
     }
 
@@ -188,7 +200,7 @@ mod tests {
                 Arc::new(NodePod { ends_by: Some(<_>::default()), ..(*pod).clone() })
             });
             let new = pod(format!("late-{number}"), &controller(number), false);
-            arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>(), true);
+            arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>(), true, |_| true);
             last = Some(new);
         }
         arrivals.of(&last.unwrap())
@@ -209,6 +221,24 @@ mod tests {
         );
     }
 
+    /// Whoever may create pods in a namespace may invent their controllers. What goes by itself was not evicted.
+    #[test]
+    fn the_pods_of_one_namespace_decide_about_no_other() {
+        let of = |namespace: &str, number: usize, deleting: bool| {
+            let pod = pod(format!("{namespace}-{number}"), &format!("c{}", number % 10), deleting);
+            Arc::new(NodePod { namespace: namespace.into(), ..(*pod).clone() })
+        };
+        let all = |deleting: bool| (0..OF_ALL).map(|number| of("a", number, deleting)).collect::<Vec<_>>();
+        for (evicted, expected) in [(true, PodArrival::Back), (false, PodArrival::Late)] {
+            let mut arrivals = Arrivals::first(&[]);
+            arrivals.note(&all(false), true, |_| evicted);
+            arrivals.note(&all(true), true, |_| evicted);
+            let (same, other) = (of("a", OF_ALL, false), of("b", OF_ALL, false));
+            arrivals.note(&[same.clone(), other.clone()], true, |_| evicted);
+            assert_eq!((arrivals.of(&same), arrivals.of(&other)), (expected, PodArrival::Late));
+        }
+    }
+
     #[test]
     fn what_tolerates_the_cordon_comes_back_and_is_not_counted() {
         let mut arrivals = Arrivals::first(&[]);
@@ -216,11 +246,11 @@ mod tests {
             Arc::new(NodePod { tolerates_cordon: true, ..(*pod(format!("t{number}"), "web", false)).clone() })
         };
         for number in 0..2 * OF_ONE {
-            arrivals.note(&[tolerates(number)], true);
+            arrivals.note(&[tolerates(number)], true, |_| true);
             assert_eq!(arrivals.of(&tolerates(number)), PodArrival::Back);
         }
         let other = pod("other".into(), "web", false);
-        arrivals.note(std::slice::from_ref(&other), true);
+        arrivals.note(std::slice::from_ref(&other), true, |_| true);
         assert_eq!(arrivals.of(&other), PodArrival::Late);
     }
 
@@ -233,23 +263,24 @@ mod tests {
         };
         // Some of those that came in the first cordon are too many, by what is known then.
         for number in 0..2 * OF_ONE {
-            arrivals.note(&all(0, true)[..number], true);
-            arrivals.note(&[&all(0, true)[..number], &all(0, false)[number..=number]].concat(), true);
+            arrivals.note(&all(0, true)[..number], true, |_| true);
+            arrivals
+                .note(&[&all(0, true)[..number], &all(0, false)[number..=number]].concat(), true, |_| true);
         }
         let last = &all(0, false)[2 * OF_ONE - 1..];
-        arrivals.note(last, true);
+        arrivals.note(last, true, |_| true);
         assert_eq!(arrivals.of(&last[0]), PodArrival::Back);
         for time in 1..20 {
             let there = [last, &all(time, false)].concat();
-            arrivals.note(&there, false);
-            arrivals.note(&there, true);
+            arrivals.note(&there, false, |_| true);
+            arrivals.note(&there, true, |_| true);
             for pod in &there {
                 assert_eq!(arrivals.of(pod), PodArrival::Late, "{time}: {}", pod.uid);
             }
-            arrivals.note(&all(time, true), true);
+            arrivals.note(&all(time, true), true, |_| true);
         }
         let next = pod("next".into(), "web", false);
-        arrivals.note(std::slice::from_ref(&next), true);
+        arrivals.note(std::slice::from_ref(&next), true, |_| true);
         assert_eq!(arrivals.of(&next), PodArrival::Late, "nothing pins it to the node");
     }
 
@@ -257,12 +288,12 @@ mod tests {
     fn many_that_come_at_once_all_have_to_go() {
         let mut arrivals = Arrivals::first(&[]);
         let all: Vec<_> = (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", false)).collect();
-        arrivals.note(&all, true);
+        arrivals.note(&all, true, |_| true);
         assert!(all.iter().all(|pod| arrivals.of(pod) == PodArrival::Late));
         // While they go, each is judged as it was when it came.
         let ending: Vec<_> =
             (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", number > 0)).collect();
-        arrivals.note(&ending, true);
+        arrivals.note(&ending, true, |_| true);
         assert_eq!(arrivals.of(&ending[0]), PodArrival::Late);
     }
 }
