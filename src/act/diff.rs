@@ -36,6 +36,7 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 pub trait NodesStatus: Clone + Default + PartialEq + Debug + Serialize + DeserializeOwned {
     fn nodes(&self) -> &NodeStatuses;
     fn nodes_mut(&mut self) -> &mut NodeStatuses;
+    fn observed_generation(&self) -> Option<i64>;
     /// What this and a newer version do not both say, as each of them says it; without the entries.
     fn apart(&self, new: &Self) -> (Self, Self);
     /// All times in it, but for those in the entries.
@@ -78,6 +79,10 @@ impl NodesStatus for NodeOpStatus {
         &mut self.node_statuses
     }
 
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
     #[rustfmt::skip]
     fn apart(&self, new: &Self) -> (Self, Self) {
         apart!(
@@ -98,6 +103,10 @@ impl NodesStatus for NodeOpUpgradeStatus {
 
     fn nodes_mut(&mut self) -> &mut NodeStatuses {
         &mut self.node_statuses
+    }
+
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
     }
 
     #[rustfmt::skip]
@@ -142,7 +151,9 @@ fn all<'a>(nodes: impl IntoIterator<Item = (&'a String, &'a NodeStatus)>) -> Vec
     nodes.into_iter().map(|(name, new)| Change { name, old: None, new: Some(new) }).collect()
 }
 
-/// The merge patch that turns the status `old` into `new`. Only what differs is written out.
+/// The merge patch that turns the status `old` into `new`. Only what differs is written out, and the field by
+/// which a status is known as ours: a server whose CRD has no such field refuses the write, instead of
+/// dropping what it does not know of all that stands there.
 pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Result<Option<Value>> {
     let (was, is) = old.map_or_else(|| S::default().apart(new), |old| old.apart(new));
     let mut diff = merge_diff(&serde_json::to_value(was)?, &serde_json::to_value(is)?);
@@ -158,6 +169,9 @@ pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Resu
     if !nodes.is_empty() {
         let nodes = if !new.nodes().is_empty() { Value::Object(nodes) } else { Value::Null };
         diff.get_or_insert_with(|| json!({}))["nodeStatuses"] = nodes;
+    }
+    if let (Some(diff), Some(generation)) = (&mut diff, new.observed_generation()) {
+        diff["observedGeneration"] = generation.into();
     }
     Ok(diff)
 }
@@ -213,6 +227,16 @@ mod tests {
             assert_eq!(new.as_written(Some(&old)), serde_json::from_value(whole(&new)).unwrap());
         }
     }
+
+    /// A CRD of the Go operator, or of an old version, drops all by which a status is known as ours.
+    #[test]
+    fn each_write_names_the_field_by_which_a_status_is_known_as_ours() {
+        let generation = |number| NodeOpStatus { observed_generation: Some(3), ..status(number) };
+        let diff = status_diff(Some(&generation(1)), &generation(2)).unwrap().unwrap();
+        assert_eq!(diff["observedGeneration"], 3, "{diff}");
+        assert_eq!(status_diff(Some(&generation(1)), &generation(1)).unwrap(), None, "nothing is written");
+    }
+
     /// An object that has all fields of a schema, and in each time more than is written out of it.
     fn full(schema: &Value, time: &str) -> Value {
         let of = |schema: &Value| full(schema, time);

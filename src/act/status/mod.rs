@@ -40,9 +40,21 @@ struct Written {
     metadata: ObjectMeta,
 }
 
-/// Without this field an entry says that the Job of a command is still to be made, and not that it is only to
-/// record a success: the command would run again.
-const INDISPENSABLE: &str = "succeededIn";
+/// Without one of these fields a status means something else. Without `succeededIn` the Job of a command is
+/// still to be made, and not only to record a success: the command would run again. Without
+/// `observedGeneration`, which each write names, it is the Go operator's, and would be taken over at each
+/// plan; without the others a node in progress is one of which nothing is known, or is not held any more.
+const INDISPENSABLE: [&str; 9] = [
+    "succeededIn",
+    "observedGeneration",
+    "step",
+    "jobUid",
+    "nodeUid",
+    "boot",
+    "givenUp",
+    "untouched",
+    "holdsSlot",
+];
 
 /// Bytes of an Event's note; a server refuses a longer one.
 const MAX_NOTE: usize = 1024;
@@ -89,15 +101,17 @@ impl Actor {
                 *written.meta_mut() = answer.metadata;
                 Ok(Some(written))
             }
-            Err(error) if is_unknown(&error, INDISPENSABLE) => Err(error.context(format!(
-                "the CRDs in this cluster are older than the operator, and have no field {INDISPENSABLE}; apply \
-                 those of the operator's version"
-            ))),
-            // A CRD older than we are keeps a part. Which one, it has to say.
-            Err(error) if is_unknown_field(&error) => {
-                self.write(api.patch_status(&name, &params(), &patch)).await.map(Some)
-            }
-            Err(error) => Err(error),
+            Err(error) => match INDISPENSABLE.into_iter().find(|field| is_unknown(&error, field)) {
+                Some(field) => Err(error.context(format!(
+                    "the CRDs in this cluster are older than the operator, and have no field {field}; apply those of \
+                     the operator's version"
+                ))),
+                // A CRD older than we are keeps a part. Which one, it has to say.
+                None if is_unknown_field(&error) => {
+                    self.write(api.patch_status(&name, &params(), &patch)).await.map(Some)
+                }
+                None => Err(error),
+            },
         }
     }
 

@@ -16,8 +16,9 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned, Reasons},
+            object_name,
             question::Question,
-            snapshot::{JobState, JobView, Snapshot},
+            snapshot::{JobState, JobView, PodView, Role, Snapshot},
             time::later,
             why::{WaitReason, Why},
         },
@@ -215,6 +216,16 @@ fn with_its_job(snapshot: &Snapshot, op: &Op, name: &str, job: &JobView) -> Entr
     Entry { node_uid, ..Entry::default().moved(snapshot.now, state, FromOlder::WithItsJob) }
 }
 
+/// Whether the waiters of the node are ours, by their names: an older CRD has dropped what we had recorded.
+/// They reboot nothing without a Job of ours, and are not ended before our record stands: such a CRD would
+/// not keep it. Then they are, where the node is given back.
+fn has_our_waiter(snapshot: &Snapshot, op: &Op, node: &str) -> bool {
+    let mut here = snapshot.pods_of_on(&op.id, Role::Waiter, node).peekable();
+    let is_ours =
+        |pod: &PodView| object_name::attempt((&op.id.name, &op.id.uid), node, "reboot", &pod.name).is_some();
+    here.peek().is_some() && here.all(|pod| is_ours(pod))
+}
+
 /// The node has no Job with which it could go on, or several. `live`: those that have not failed.
 fn without_one(
     snapshot: &Snapshot,
@@ -225,10 +236,12 @@ fn without_one(
 ) -> Planned<Adopted> {
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
-    let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
-    let Planned { value, effects } = cancel::waiter(snapshot, op, name, ready, 0);
-    if value.is_some() {
-        return Planned { value: Adopted::NotYet, effects };
+    let mut effects = Effects::default();
+    if !has_our_waiter(snapshot, op, name) {
+        let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
+        if effects.absorb(cancel::waiter(snapshot, op, name, ready, 0)).is_some() {
+            return Planned { value: Adopted::NotYet, effects };
+        }
     }
     if untouched && live.is_empty() {
         return Planned { value: Adopted::Becomes(Box::default()), effects };

@@ -1,9 +1,10 @@
 //! An operator that replaces the Go one in the middle of a rollout.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kairos_operator::api::nodeop::NodeOp;
 use kairos_sim::Cluster;
 use kube::{
-    Api, ResourceExt,
+    Api, CustomResourceExt, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -113,4 +114,45 @@ async fn its_labelers_pods_are_left_alone_and_its_finished_operations_too() {
         (now["metadata"]["resourceVersion"].as_str(), rig.reboots("n1")),
         (old.resource_version().as_deref(), 0)
     );
+}
+
+/// Another app that still syncs the Go operator's chart, or a downgrade whose CRDs come first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crds_of_the_go_operator_over_ours_hold_an_operation_up_and_end_nothing() {
+    let rig = Rig::new(2).await;
+    let ours = serde_json::to_value(NodeOp::crd()).unwrap();
+    let mut old = ours.clone();
+    let known = ["phase", "message", "jobName", "rebootStatus", "nodeStatuses", "conditions", "lastUpdated"];
+    let keep = |fields: &mut Value| {
+        fields.as_object_mut().unwrap().retain(|field, _| known.contains(&field.as_str()));
+    };
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
+    keep(old.pointer_mut(status).unwrap());
+    let entry = "/nodeStatuses/additionalProperties/properties";
+    keep(old.pointer_mut(&format!("{status}{entry}")).unwrap());
+    let crds: Api<CustomResourceDefinition> = Api::all(rig.cluster.client());
+    let install = async |crd: &Value| {
+        let versions = json!({"spec": {"versions": crd["spec"]["versions"]}});
+        let name = crd["metadata"]["name"].as_str().unwrap();
+        crds.patch(name, &PatchParams::default(), &Patch::Merge(versions)).await.unwrap();
+    };
+
+    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 2"]}))).await;
+    rig.command_runs("n1").await;
+    rig.in_step("op", "n1", "Job").await;
+    install(&old).await;
+    let told = |event: &Value| {
+        event["reason"] == "Blocked" && event.to_string().contains("CRDs in this cluster are older")
+    };
+    rig.cluster.until("events", LONG, told).await.unwrap();
+    let held = rig.status("op");
+    assert_eq!(held["nodeStatuses"]["n1"]["step"], "Job", "{held:#}");
+    install(&ours).await;
+    let status = rig.over("op").await;
+    assert_eq!(
+        (&status["phase"], &status["counts"]["done"]),
+        (&json!("Completed"), &json!("2/2")),
+        "{status:#}"
+    );
+    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
 }

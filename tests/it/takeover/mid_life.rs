@@ -11,12 +11,13 @@ use kairos_operator::{
     plan::model::{
         action::Action,
         id::OpRef,
+        object_name,
         snapshot::{ContainerState, ContainerView, JobState, NodeView, PodPhase, PodView, Role, Snapshot},
     },
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, planned, pod, until_stable};
+use super::{at, entry, in_hand, job, planned, pod, status, until_stable};
 
 /// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
 pub fn cordoned(s: &mut Snapshot, annotated: bool) {
@@ -163,4 +164,29 @@ fn a_cordon_that_nobody_answers_for_is_left_and_named() {
         let message = entry(&s, "n1").message.unwrap();
         assert_eq!(message.contains("kubectl uncordon n1"), !annotated, "{message}");
     }
+}
+
+/// The CRDs of the Go operator, applied over ours, leave nothing in a status that tells it from the Go
+/// operator's; and no record is kept of what is decided then.
+#[test]
+fn a_waiter_of_ours_is_not_ended_before_that_its_node_is_taken_over_is_recorded() {
+    let mut s = in_hand(
+        json!({"rebootOnSuccess": true, "cordon": true}),
+        json!({"phase": "Running", "jobName": "j"}),
+    );
+    cordoned(&mut s, true);
+    let me = s.nodes["n1"].cordoned_by.clone();
+    let n1 = NodeView { claimed_by: me, ..(*s.nodes["n1"]).clone() };
+    s.nodes.insert("n1".into(), Arc::new(n1));
+    pod(&mut s, "n1", Role::Waiter, PodPhase::Running, Some("waiting"));
+    let gone = ("ns".to_owned(), "op-waiter-n1-p9w4z".to_owned());
+    let name = object_name::object(("op", "u"), "n1", "reboot", 0);
+    let ours = PodView { name: name.clone(), ..(*s.pods[&gone]).clone() };
+    s.pods.retain(|_, _| false);
+    s.pods.insert(("ns".into(), name), Arc::new(ours));
+    let ends = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::DeletePod { .. }));
+    let out = planned(&mut s);
+    assert!(!ends(&out.actions) && status(&out).is_some(), "{:?}", out.actions);
+    assert!(ends(&until_stable(&mut s)), "it is ended when its node is given back");
+    assert_eq!(entry(&s, "n1").phase, Phase::Failed);
 }
