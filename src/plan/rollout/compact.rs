@@ -26,7 +26,8 @@ pub const fn max_in_progress(targets: usize) -> usize {
 
 /// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot
 /// once no waiter waits for it any more. Phase, message, reason and proof stay; and of the first node of each
-/// architecture, with which others are compared, the release that the image brought.
+/// architecture, with which others are compared, the release that the image brought; and the id of a machine
+/// whose Node was lost, by which the next round knows it again.
 pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
     if nodes.len() <= COMPACT_ABOVE {
         return;
@@ -47,6 +48,7 @@ pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
                 verified: entry.verified,
                 holds_slot: entry.holds_slot,
                 target: entry.target.take().filter(|_| first.is_of(&name)),
+                machine_id: entry.machine_id.take(),
                 ..NodeStatus::default()
             };
         });

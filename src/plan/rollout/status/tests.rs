@@ -122,6 +122,17 @@ fn five_thousand_nodes_that_are_done_fit_into_etcd_with_all_that_stands_about_ea
     assert_eq!(few, before, "of a thousand all is kept");
 }
 
+/// By it a later round knows a machine that joins again under a new Node, and does not try it once more.
+#[test]
+fn of_a_machine_whose_node_was_lost_its_id_is_kept_among_very_many() {
+    let op = crate::plan::node::context::Op::of(&Arc::new(NodeOp::new("op", Default::default())));
+    let of = |n: usize| NodeStatus { machine_id: (n == 7).then(|| "m7".into()), ..whole(n != 7, "m") };
+    let mut nodes: NodeStatuses = (0..1001).map(|n| (named(n), of(n))).collect();
+    compact(&Snapshot::default(), &op, &mut nodes);
+    let entry = &nodes[named(7).as_str()];
+    assert_eq!((entry.machine_id.as_deref(), entry.job_name.as_deref()), (Some("m7"), None));
+}
+
 /// How many bytes etcd gets of it: the API server's encoder escapes what would end a script in HTML.
 fn stored(status: &NodeOpStatus) -> usize {
     let json = serde_json::to_string(status).unwrap();
