@@ -113,6 +113,7 @@ fn write(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
     let path = directory.join(contract::sentinel_file(&args.job));
     if sentinel.boot.is_empty() {
         reserve::release(&path);
+        reserve::release(&directory.join(contract::asked_file(&args.job)));
     } else {
         reserve::write_within(
             Duration::from_secs(args.patience_seconds.into()),

@@ -24,6 +24,11 @@ const SYSTEMD_REBOOT: i32 = 39;
 /// Bit of CAP_SYS_BOOT in `/proc/self/status`.
 const CAP_SYS_BOOT: u32 = 22;
 
+/// How long after the kernel's the start of a machine's own init may be, in ticks of a hundredth of a second:
+/// it is the first process, and on a machine it starts within a second or two. A node that is a container
+/// (kind, k3d) has one that was started whenever the container was.
+const INIT_OF_A_MACHINE: u64 = 60 * 100;
+
 /// How long `sync` may take. A dead network disk holds it for ever, and the reboot is what ends that.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -53,6 +58,12 @@ impl Host {
         // The second field is the name in parentheses, which may hold anything; the start is the 22nd.
         let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().nth(19));
         fields.flatten().map(str::to_owned).context("/proc/1/stat has too few fields")
+    }
+
+    /// Whether the node plainly is no machine: its PID 1 was started long after the kernel. Where that cannot
+    /// be told, it is taken for one.
+    pub fn is_container(&self) -> bool {
+        self.init_start().is_ok_and(|start| start.parse().is_ok_and(|ticks: u64| ticks > INIT_OF_A_MACHINE))
     }
 
     /// The kernel's command line.
@@ -196,6 +207,15 @@ mod tests {
         ] {
             fs::write(root.path().join("proc/1/stat"), &stat).unwrap();
             assert_eq!(host.init_start().ok().as_deref(), start, "{stat}");
+            assert!(!host.is_container(), "{stat}");
+        }
+        for (ticks, is_container) in [("0", false), ("6000", false), ("6001", true), ("a", false)] {
+            fs::write(
+                root.path().join("proc/1/stat"),
+                format!("1 (systemd) {} {ticks}", after[..19].join(" ")),
+            )
+            .unwrap();
+            assert_eq!(host.is_container(), is_container, "{ticks}");
         }
         assert!(Host::at("/", None).init_start().is_ok(), "every Linux has one");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     waiter::Waiter,
-    world::{GRACE, Phase, Process, Shared, TIMEOUT, fake_cluster, settle, start, step},
+    world::{GRACE, Kind, Phase, Process, Shared, TIMEOUT, fake_cluster, settle, start, step},
 };
 use crate::{
     contract::{EXIT_SAME_BOOT, reboot_state},
@@ -112,6 +112,33 @@ fn a_node_that_starts_anew_in_the_same_boot_is_asked_once() {
         assert_eq!(asked(&all).len(), times, "killed after {steps} steps");
         boots_and_completes(&all);
     }
+}
+
+/// A disk that is full, read-only or hangs. A machine that is not rebooted at all after a success would be
+/// worse off, and its boot id tells of the reboot.
+#[test]
+fn of_what_it_cannot_note_it_asks_a_machine_as_ever_and_a_container_not_at_all() {
+    let (all, mut waiter) = due();
+    all.borrow_mut().unwritable = Some(Kind::Machine);
+    assert_eq!(settle(&mut waiter), None);
+    assert_eq!(asked(&all), [1]);
+    boots_and_completes(&all);
+
+    let (all, mut waiter) = due();
+    all.borrow_mut().unwritable = Some(Kind::Container);
+    for _ in 0..3 {
+        let ended = settle(&mut waiter).expect("it would be asked again and again");
+        assert!(ended.code == 1 && ended.message.contains("no space left"), "{ended:?}");
+        assert!(asked(&all).is_empty() && all.borrow().kernel == 0 && all.borrow().sentinel.is_some());
+        all.borrow_mut().restart();
+        waiter = start(&all);
+    }
+    all.borrow_mut().unwritable = None;
+    assert_eq!(settle(&mut waiter), None);
+    assert_eq!(asked(&all), [1], "it is due all the same");
+    all.borrow_mut().restart();
+    assert_eq!(settle(&mut start(&all)).map(|ended| ended.code), Some(EXIT_SAME_BOOT));
+    assert_eq!(asked(&all), [1]);
 }
 
 #[test]

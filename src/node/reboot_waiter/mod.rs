@@ -10,7 +10,7 @@
 //!
 //! | after this line, the power fails or the waiter is killed | what the next start does |
 //! |---|---|
-//! | the directory is made, and room for the sentinel is kept in it | finds both; if the room is gone, keeps it anew, unless the sentinel is there |
+//! | the directory is made, and room for the sentinel and for the note of what is asked is kept in it | finds both; if the room is gone, keeps it anew, unless the sentinel is there |
 //! | the watch stands | sets it anew, *then* lists: a sentinel from before is found |
 //! | `waiting` announced, or lost on the way | announces it again |
 //! | the sentinel is found | finds it again: due |
@@ -19,6 +19,7 @@
 //! | `rebooting` announced with a token that is not taken (401) | looks until it is, and begins from there; init is not asked |
 //! | init is asked, and the node stays up | still due: asks init again, to whom that is one request; then the grace, then the kernel |
 //! | init is asked, and the node starts anew in the same boot id (it is a container: kind, k3d) | the init that was asked, as written down before, is another one: ends with that, and asks nothing |
+//! | that init is to be asked cannot be written down (a disk that is full, read-only or hangs) | a machine is asked all the same; a node that plainly is a container is not, it would be without an end: ends with that, is started again, and tries again |
 //! | init or the kernel is asked, and the node goes down | another boot than the sentinel's: `completed` |
 //! | the node reboots by itself, at any line above | the same, if the Job is `Complete`; if it goes on, waits for its end, as the operation may succeed again in this boot |
 //! | `completed` announced, or lost on the way | announces it again, removes the sentinel |
@@ -38,8 +39,8 @@
 //! sentinel: a restart goes on where it stood. After init was asked there is only the grace.
 //!
 //! A state directory that is full, read-only or no directory is found before `waiting` is announced, and so
-//! before the operation begins: what is written there for trial is kept as the sentinel's room
-//! ([`super::host::reserve`]).
+//! before the operation begins: what is written there for trial is kept as the room of the sentinel and of
+//! that note ([`super::host::reserve`]).
 //!
 //! Where it cannot be said whether a pod or Job exists (no answer, 401, 403, 500), it waits. It gives up
 //! without a reboot, and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes

@@ -20,6 +20,10 @@ use super::{
 };
 use crate::{contract::Sentinel, node::host::Host};
 
+/// Why a node that is a container (kind, k3d) is not asked.
+const UNNOTED: &str = "it is a container, which may keep its boot id, and without a note on its disk it would \
+                       be asked again and again; make room in the state directory";
+
 /// A node, its API server, and the signals of the kubelet.
 pub(super) struct Node {
     host: Host,
@@ -108,11 +112,14 @@ impl World for Node {
         asked.is_some_and(|asked| self.host.init_start().is_ok_and(|start| start != asked))
     }
 
-    fn note_asking(&mut self, sentinel: &Sentinel) {
+    fn note_asking(&mut self, sentinel: &Sentinel) -> Result<()> {
         let noted = self.host.init_start().and_then(|start| self.directory.note_asked(sentinel, &start));
-        if let Err(error) = noted {
-            warn!("it is not known later that the reboot was asked for: {error:#}");
+        let Err(error) = noted else { return Ok(()) };
+        if self.host.is_container() {
+            return Err(error.context(UNNOTED));
         }
+        warn!("it is not known later that the reboot was asked for: {error:#}");
+        Ok(())
     }
 
     fn ask_init(&mut self) -> Result<()> {

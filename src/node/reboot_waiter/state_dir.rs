@@ -67,15 +67,16 @@ impl StateDir {
         Self { path, job: job.into(), succeeded }
     }
 
-    /// Makes the directory if it is missing, and proves that the sentinel can be written: its room is kept
-    /// from now on, whatever fills the disk while the operation runs. A sentinel that is there already needs
-    /// none, and must be found on a full disk too.
+    /// Makes the directory if it is missing, and proves that the sentinel can be written, and then the note
+    /// of what is asked: their room is kept from now on, whatever fills the disk while the operation runs. A
+    /// sentinel that is there already needs none, and must be found on a full disk too.
     pub fn prepare(&self) -> Result<()> {
         if self.sentinel().is_some() {
             return Ok(());
         }
         let made = fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()));
         made.and_then(|()| reserve::keep(&self.own()))
+            .and_then(|()| reserve::keep(&self.asked()))
             .with_context(|| format!("{} takes no sentinel", state_directory()))
     }
 
@@ -110,7 +111,7 @@ impl StateDir {
     pub fn note_asked(&self, sentinel: &Sentinel, init: &str) -> Result<()> {
         let (job_uid, boot) = (sentinel.job_uid.clone(), sentinel.boot.clone());
         let (asked, path) = (serde_json::to_vec(&Asked { job_uid, boot, init: init.into() })?, self.asked());
-        within(NOTED_WITHIN, move || files::write_atomic(&path, &asked, 0o644))
+        within(NOTED_WITHIN, move || reserve::write(&path, &asked, 0o644))
     }
 
     /// When the init was started that was asked for the reboot which this sentinel asks for, if any was.
@@ -132,6 +133,7 @@ impl StateDir {
             self.succeeded = None;
         }
         reserve::release(&self.own());
+        reserve::release(&self.asked());
         self.sweep(boot, SystemTime::now());
         Ok(())
     }
@@ -227,10 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_and_keeps_room_for_the_sentinel_that_is_removed_with_it() {
+    fn it_is_made_and_keeps_room_for_what_is_written_there_that_is_removed_with_it() {
         let (root, mut state) = directory();
-        let kept = state.path.join(".mine.json.reserve");
-        assert_eq!(fs::metadata(&kept).unwrap().len(), reserve::ROOM as u64);
+        for name in [".mine.json.reserve", ".mine.asked.json.reserve"] {
+            assert_eq!(fs::metadata(state.path.join(name)).unwrap().len(), reserve::ROOM as u64, "{name}");
+        }
         state.prepare().unwrap();
         state.remove(&sentinel("mine", "old"), "new").unwrap();
         assert_eq!(fs::read_dir(&state.path).unwrap().count(), 0);
@@ -247,7 +250,9 @@ mod tests {
     #[test]
     fn a_waiter_that_starts_beside_its_sentinel_needs_no_room() {
         let (_root, state) = directory();
-        fs::remove_file(state.path.join(".mine.json.reserve")).unwrap();
+        for name in [".mine.json.reserve", ".mine.asked.json.reserve"] {
+            fs::remove_file(state.path.join(name)).unwrap();
+        }
         write(&state, "mine.json", &serde_json::to_string(&sentinel("mine", "b")).unwrap(), 0);
         state.prepare().unwrap();
         assert_eq!(fs::read_dir(&state.path).unwrap().count(), 1);
@@ -284,6 +289,7 @@ mod tests {
         let of = sentinel("mine", "b");
         assert_eq!(state.asked_init(&of), None);
         state.note_asked(&of, "17").unwrap();
+        assert!(!state.path.join(".mine.asked.json.reserve").exists(), "it is written into its room");
         assert_eq!(state.asked_init(&of).as_deref(), Some("17"));
         assert_eq!(state.asked_init(&sentinel("mine", "c")), None);
         assert_eq!(state.asked_init(&Sentinel { job_uid: "v".into(), ..of.clone() }), None);
@@ -306,6 +312,7 @@ mod tests {
             "odd.json",
             "lock",
             ".mine.json.reserve",
+            ".mine.asked.json.reserve",
             ".young.json.reserve",
         ];
         let swept = [

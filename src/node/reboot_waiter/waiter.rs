@@ -41,8 +41,11 @@ pub trait World {
     fn has_restarted(&mut self, _: &Sentinel) -> bool {
         false
     }
-    /// Writes down that the reboot which this sentinel asks for is asked for now.
-    fn note_asking(&mut self, _: &Sentinel) {}
+    /// Writes down that the reboot which this sentinel asks for is asked for now. An error says why it must
+    /// not be: nothing would tell later that it was.
+    fn note_asking(&mut self, _: &Sentinel) -> Result<()> {
+        Ok(())
+    }
     /// Waits for an event, for at most this time; an event of the Job counts if `job` says so.
     async fn wait(&mut self, job: bool, at_most: Duration);
     fn ask_init(&mut self) -> Result<()>;
@@ -216,8 +219,9 @@ impl<W: World> Waiter<W> {
                 self.wait(until).await;
             }
             NextStep::AskInit => {
-                if let Some(sentinel) = &self.sentinel {
-                    self.world.note_asking(sentinel);
+                let noted = self.sentinel.as_ref().map(|sentinel| self.world.note_asking(sentinel));
+                if let Some(Err(error)) = noted {
+                    return Some(AppletExit::failure(format!("the node is not asked to reboot: {error:#}")));
                 }
                 info!("asking init to reboot the node");
                 self.asked_at = Some(self.world.elapsed());

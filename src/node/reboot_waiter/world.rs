@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Error, Result, anyhow, bail};
 
 use super::{
     decide::{Announced, Job, Live, Pod},
@@ -54,6 +54,15 @@ pub struct FakeCluster {
     /// Which init runs, and which was asked for which reboot.
     pub init: u32,
     pub noted: Option<(Sentinel, u32)>,
+    /// No note can be taken of what is asked, on a machine or on a node that is a container.
+    pub unwritable: Option<Kind>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Machine,
+    Container,
 }
 
 pub type Shared = Rc<RefCell<FakeCluster>>;
@@ -81,6 +90,7 @@ pub fn fake_cluster() -> Shared {
         kernel: 0,
         init: 1,
         noted: None,
+        unwritable: None,
     }))
 }
 
@@ -230,9 +240,14 @@ impl World for Process {
         all.noted.as_ref().is_some_and(|(of, init)| of == sentinel && *init != all.init)
     }
 
-    fn note_asking(&mut self, sentinel: &Sentinel) {
+    fn note_asking(&mut self, sentinel: &Sentinel) -> Result<()> {
         let mut all = self.all.borrow_mut();
-        all.noted = Some((sentinel.clone(), all.init));
+        match all.unwritable {
+            None => all.noted = Some((sentinel.clone(), all.init)),
+            Some(Kind::Machine) => {}
+            Some(Kind::Container) => bail!("no space left on device"),
+        }
+        Ok(())
     }
 
     fn ask_init(&mut self) -> Result<()> {

@@ -4,7 +4,10 @@ use std::{fs, process::Command, time::Duration};
 
 use kairos_operator::contract;
 
-use super::node::{BINARY, Node, Waiter, eventually};
+use super::{
+    api::JOB,
+    node::{BINARY, Node, Waiter, eventually},
+};
 
 /// Long enough for a waiter to do what it must not do.
 fn a_moment() {
@@ -106,6 +109,32 @@ fn a_node_that_keeps_its_boot_id_is_asked_once() {
     node.reboot("b2");
     assert_eq!(node.waiter().ends(), 0);
     assert_eq!(fs::read_dir(node.state_dir()).unwrap().count(), 0);
+}
+
+/// Whatever stands in the way of the note, a full disk or a directory as here.
+#[test]
+fn where_no_note_can_be_taken_a_machine_is_asked_and_a_container_is_not() {
+    for (ticks, is_asked) in [(17, true), (360_000, false)] {
+        let mut node = Node::new("b1");
+        node.init_started(ticks);
+        let mut waiter = node.waiting();
+        node.sentinel();
+        let file = contract::asked_file(JOB);
+        let asked = node.state_dir().join(&file);
+        fs::create_dir_all(asked.join("in the way")).unwrap();
+        node.api.job(Some("Complete"));
+        if is_asked {
+            node.gets_asked();
+        } else {
+            assert_eq!(waiter.ends(), 1);
+            let told = node.termination_message();
+            assert!(told.contains("it is a container") && told.contains(&file) && told.len() < 300, "{told}");
+            assert!(!node.is_asked() && node.sentinel_file().exists());
+            fs::remove_dir_all(asked).unwrap();
+            let _waiter = node.waiter();
+            node.gets_asked();
+        }
+    }
 }
 
 #[test]
