@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use super::{
     waiter::Waiter,
-    world::{GRACE, Kind, Phase, Process, Shared, TIMEOUT, fake_cluster, settle, start, step},
+    world::{GRACE, Phase, Process, Shared, TIMEOUT, fake_cluster, settle, start, step},
 };
-use crate::{
-    contract::{EXIT_SAME_BOOT, reboot_state},
-    node::AppletExit,
-};
+use crate::{contract::reboot_state, node::AppletExit};
 
 /// A node whose waiter has announced itself and whose Job then runs.
 fn running() -> (Shared, Waiter<Process>) {
@@ -22,19 +19,19 @@ fn running() -> (Shared, Waiter<Process>) {
 }
 
 /// A node whose Job is Complete; its waiter has not looked yet.
-fn due() -> (Shared, Waiter<Process>) {
+pub(super) fn due() -> (Shared, Waiter<Process>) {
     let (all, waiter) = running();
     all.borrow_mut().succeed();
     all.borrow_mut().job(Phase::Complete);
     (all, waiter)
 }
 
-fn asked(all: &Shared) -> Vec<u32> {
+pub(super) fn asked(all: &Shared) -> Vec<u32> {
     all.borrow().asked.clone()
 }
 
 /// What was asked happens; the waiter that is started in the new boot ends well, and the sentinel is gone.
-fn boots_and_completes(all: &Shared) {
+pub(super) fn boots_and_completes(all: &Shared) {
     all.borrow_mut().reboot();
     let asked_before = asked(all);
     let ended = settle(&mut start(all)).expect("an old boot is the end");
@@ -90,55 +87,6 @@ fn killed_before_waiting_was_heard_it_announces_again() {
         assert_eq!(settle(&mut start(&all)), None);
         assert_eq!(all.borrow().annotation, Some(reboot_state::WAITING));
     }
-}
-
-/// kind and k3d. What init ignored is asked again; what it did, and no boot id tells, is not.
-#[test]
-fn a_node_that_starts_anew_in_the_same_boot_is_asked_once() {
-    for steps in 0..8 {
-        let (all, mut waiter) = due();
-        for _ in 0..steps {
-            let _ = step(&mut waiter);
-        }
-        drop(waiter);
-        let mut waiter = start(&all);
-        assert_eq!(settle(&mut waiter), None, "it is asked, again if it was before");
-        let times = asked(&all).len();
-        for _ in 0..3 {
-            all.borrow_mut().restart();
-            let ended = settle(&mut start(&all)).expect("nothing is left to do");
-            assert_eq!(ended.code, EXIT_SAME_BOOT, "{ended:?}");
-        }
-        assert_eq!(asked(&all).len(), times, "killed after {steps} steps");
-        boots_and_completes(&all);
-    }
-}
-
-/// A disk that is full, read-only or hangs. A machine that is not rebooted at all after a success would be
-/// worse off, and its boot id tells of the reboot.
-#[test]
-fn of_what_it_cannot_note_it_asks_a_machine_as_ever_and_a_container_not_at_all() {
-    let (all, mut waiter) = due();
-    all.borrow_mut().unwritable = Some(Kind::Machine);
-    assert_eq!(settle(&mut waiter), None);
-    assert_eq!(asked(&all), [1]);
-    boots_and_completes(&all);
-
-    let (all, mut waiter) = due();
-    all.borrow_mut().unwritable = Some(Kind::Container);
-    for _ in 0..3 {
-        let ended = settle(&mut waiter).expect("it would be asked again and again");
-        assert!(ended.code == 1 && ended.message.contains("no space left"), "{ended:?}");
-        assert!(asked(&all).is_empty() && all.borrow().kernel == 0 && all.borrow().sentinel.is_some());
-        all.borrow_mut().restart();
-        waiter = start(&all);
-    }
-    all.borrow_mut().unwritable = None;
-    assert_eq!(settle(&mut waiter), None);
-    assert_eq!(asked(&all), [1], "it is due all the same");
-    all.borrow_mut().restart();
-    assert_eq!(settle(&mut start(&all)).map(|ended| ended.code), Some(EXIT_SAME_BOOT));
-    assert_eq!(asked(&all), [1]);
 }
 
 #[test]

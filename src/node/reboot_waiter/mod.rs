@@ -27,8 +27,8 @@
 //! | the sentinel is removed as the Job failed, before exit 0 | the Job is seen failed: exit 0; if it is gone: waits, until the controller deletes the pod |
 //! | the Job is seen `Complete`, and there is no sentinel | looks anew, and once more a minute later: if it is `Complete` still and no file is in the sentinel's place, exit 0 |
 //!
-//! Each row is a test in `crashes`, the last one in `nothing_due`, and `storms` plays random ones in random
-//! order.
+//! Each row is a test in `crashes`, those of containers in `same_boot`, the last one in `nothing_due`, and
+//! `storms` plays random ones in random order.
 //!
 //! For a sentinel it waits without an end while the Job may bring one: how long an operation may take is the
 //! controller's to judge, which deletes this pod. A Job that is `Complete` brings none any more: its pod
@@ -56,6 +56,8 @@ mod nothing_due;
 mod request;
 #[cfg(test)]
 mod said_again;
+#[cfg(test)]
+mod same_boot;
 pub mod state_dir;
 #[cfg(test)]
 mod storms;
