@@ -26,10 +26,11 @@ use crate::{
         job::Job,
         metadata::{Metadata, Part},
         names,
+        nodeop::NodeOp,
         owner::Owner,
         pod::Pod,
     },
-    plan::model::action::Target,
+    plan::model::{action::Target, snapshot::works_by},
 };
 
 /// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room
@@ -79,7 +80,7 @@ impl Actor {
         if found.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Needless(Some(Box::new(found.metadata))));
         }
-        if let Some(message) = self.works_for(&found.metadata).await? {
+        if let Some(message) = self.works_for(node, &found.metadata).await? {
             return Ok(Outcome::Refused {
                 by: RefusedBy::Other,
                 message,
@@ -108,19 +109,26 @@ impl Actor {
 
     /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show
     /// yet is found here: its pod would look like anybody's. The label is only why we ask, since anybody can
-    /// set one; the Job's owner is the proof.
-    async fn works_for(&self, pod: &ObjectMeta) -> anyhow::Result<Option<String>> {
+    /// set one, or name an owner; the proof is that the NodeOp knows of its Job.
+    async fn works_for(&self, node: &str, pod: &ObjectMeta) -> anyhow::Result<Option<String>> {
         let labelled = pod.labels.iter().flatten().any(|(name, _)| name == names::NODEOP);
         let job = Owner::of(pod).filter(|owner| labelled && owner.is_job());
         let Some(job) = job else { return Ok(None) };
-        let api = self.api::<Job>(pod.namespace.as_deref().unwrap_or_default());
+        let namespace = pod.namespace.as_deref().unwrap_or_default();
         let found = self
-            .read(api.get_opt(&job.name))
+            .read(self.api::<Job>(namespace).get_opt(&job.name))
             .await
             .with_context(|| format!("reading its Job {}", job.name))?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&job.uid));
-        let op = found.and_then(|found| Owner::of(&found.metadata)).filter(Owner::is_nodeop);
-        Ok(op.map(|op| format!("it carries out NodeOp {} (Job {})", op.name, job.name)))
+        let Some(owner) = found.and_then(|found| Owner::of(&found.metadata)).filter(Owner::is_nodeop) else {
+            return Ok(None);
+        };
+        let op = self
+            .read(self.api::<NodeOp>(namespace).get_opt(&owner.name))
+            .await
+            .with_context(|| format!("reading NodeOp {}, which its Job {} names", owner.name, job.name))?;
+        let op = op.filter(|op| op.metadata.uid.as_deref() == Some(&owner.uid) && works_by(op, &job, node));
+        Ok(op.map(|_| format!("it carries out NodeOp {} (Job {})", owner.name, job.name)))
     }
 }
 
@@ -201,6 +209,43 @@ mod tests {
         );
         let wants = asked[0].headers()[ACCEPT].to_str().unwrap();
         assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
+    }
+
+    /// A Job of ours whose NodeOp knows of it is one that the planner's cache may not show yet. Whoever may create
+    /// Jobs can name any NodeOp as their owner, and such a pod would keep its node from being drained for ever.
+    #[tokio::test]
+    async fn a_pod_is_spared_only_for_a_nodeop_that_works_by_its_job() {
+        let evicted = async |status: Option<Value>| {
+            let client = Server::client(move |request| {
+                let owner = |kind: &str, group: &str, name: &str| json!([{"apiVersion": group, "kind": kind, "name": name, "uid": name, "controller": true}]);
+                let meta = |name: &str, owner: Value| json!({"name": name, "namespace": "ns", "uid": name, "ownerReferences": owner, "labels": {"kairos.io/nodeop": "op"}});
+                let no = (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404}),
+                );
+                match request.uri().path().rsplit('/').next().unwrap_or_default() {
+                    "pods" => (200, json!({"metadata": {}, "items": [{"metadata": meta("p", owner("Job", "batch/v1", "j"))}]})),
+                    "j" => (200, json!({"metadata": meta("j", owner("NodeOp", "operator.kairos.io/v9", "op"))})),
+                    "op" => status.clone().map_or(no, |status| {
+                        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+                            "metadata": meta("op", Value::Null), "spec": {"command": ["true"]}, "status": status});
+                        (200, op)
+                    }),
+                    _ => (201, json!({"status": "Success"})),
+                }
+            });
+            let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+            let pod = Target { namespace: "ns".into(), name: "p".into(), uid: "p".into() };
+            actor.evict("n1", &pod, None).await.unwrap() == Outcome::Evicted
+        };
+        let status = |entry: Value| Some(json!({"observedGeneration": 1, "nodeStatuses": {"n1": entry}}));
+        assert!(evicted(None).await, "there is no such NodeOp");
+        assert!(evicted(status(json!({"phase": "Pending"}))).await, "it knows nothing of the Job");
+        assert!(!evicted(status(json!({"phase": "Running", "jobName": "j", "jobUid": "j"}))).await);
+        assert!(
+            !evicted(Some(json!({"phase": "Running"}))).await,
+            "the Go operator's, of which nothing is written"
+        );
     }
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {

@@ -22,6 +22,11 @@ pub fn ended(conditions: &[Condition]) -> Option<Timestamp> {
 }
 
 impl NodeOpStatus {
+    /// Whether it is one that the Go operator wrote, and we have not touched.
+    pub const fn is_legacy(&self) -> bool {
+        self.observed_generation.is_none()
+    }
+
     /// Whether it says that the operation is over. The Go operator, which writes no generation, says so of the
     /// whole when the first node has failed, and between any two nodes: of what it wrote the nodes say it.
     pub fn is_over(&self) -> bool {

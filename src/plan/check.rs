@@ -103,7 +103,7 @@ fn passed_by(snapshot: &Snapshot) -> Vec<String> {
 fn unheard_of(action: &Action) -> Vec<String> {
     let Action::PatchStatus { op, status, .. } = action else { return Vec::new() };
     let before = op.status.as_ref();
-    if before.is_some_and(legacy::is_legacy) {
+    if before.is_some_and(NodeOpStatus::is_legacy) {
         return Vec::new();
     }
     let mut found = Vec::new();

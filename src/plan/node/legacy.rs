@@ -18,14 +18,9 @@ use crate::{
     },
 };
 
-/// A status that the Go operator wrote, and we have not touched.
-pub fn is_legacy(status: &NodeOpStatus) -> bool {
-    status.observed_generation.is_none()
-}
-
 /// An entry that the Go operator called completed though its reboot was still to come.
 pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bool {
-    status.is_some_and(is_legacy)
+    status.is_some_and(NodeOpStatus::is_legacy)
         && entry.phase == Phase::Completed
         && entry.reboot_status == Some(RebootStatus::Pending)
 }
@@ -33,7 +28,7 @@ pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bo
 /// Whether a NodeOp has still to be taken over: what it says of a node, or does not say, ends nothing and
 /// gives nothing back.
 pub fn is_to_be_adopted(status: &NodeOpStatus) -> bool {
-    is_legacy(status) && !status.is_over()
+    status.is_legacy() && !status.is_over()
 }
 
 /// The Go operator's reboot pods of the node.

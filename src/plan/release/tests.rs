@@ -14,9 +14,11 @@ use crate::{
             effects::Plan,
             hints::Hints,
             identity::Identified,
+            object_name,
             question::Answer,
             snapshot::{
-                ContainerState, ContainerView, Eviction, Owner, PersistentFailure, PodPhase, PodView, Role,
+                ContainerState, ContainerView, Eviction, JobState, JobView, Owner, PersistentFailure,
+                PodPhase, PodView, Role,
             },
         },
         node::context::Op,
@@ -125,6 +127,27 @@ fn a_node_that_is_not_given_back_yet_has_a_reason() {
     let node = NodeView { claimed_by: None, ..(*snapshot.nodes["n1"]).clone() };
     snapshot.nodes.insert("n1".into(), Arc::new(node));
     assert_eq!(why(&snapshot), None, "it is not claimed");
+}
+
+/// Whoever may create Jobs can name a NodeOp as their owner that is over, and nothing would ever end that pod.
+#[test]
+fn a_job_of_which_its_nodeop_knows_nothing_keeps_no_node() {
+    let released = |name: &str| {
+        let mut world = world("completed", "Completed", 30);
+        let done = json!({"n1": {"phase": "Completed"}});
+        let mut done = fixtures::nodeop("done", &json!({}), &done);
+        done.status.as_mut().unwrap().phase = Some(Phase::Completed);
+        world.ops.insert(("ns".into(), "done".into()), Arc::new(done));
+        let owner = Owner::nodeop("done", "done");
+        let job = JobView { owner, ..fixtures::job(name, JobState::Active) };
+        world.jobs = [(("ns".to_owned(), name.to_owned()), Arc::new(job))].into_iter().collect();
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(name, "ju"), "n1");
+        world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
+        releases(&plan(&world))
+    };
+    assert!(released("theirs"), "it is a stranger's");
+    let ours = object_name::object(("done", "done"), "n1", "", 0);
+    assert!(!released(&ours), "a Job of that name is ended, and its pod is awaited");
 }
 
 pub(super) fn changes(snapshot: &Snapshot) -> Option<NodeChange> {

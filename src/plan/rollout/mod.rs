@@ -61,7 +61,7 @@ use crate::{
             id::Key,
             snapshot::Snapshot,
         },
-        node::{context::Op, legacy},
+        node::context::Op,
         release::Releases,
         upgrades,
     },
@@ -96,7 +96,7 @@ impl<'a> NodeOpStage<'a> {
         let op = ctx.op;
         match &op.object.status {
             Some(_) if op.object.is_over() => Self::Ended,
-            Some(status) if legacy::is_legacy(status) => Self::Legacy(status),
+            Some(status) if status.is_legacy() => Self::Legacy(status),
             // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew,
             // what is done would be done again. So is one of a run from which somebody removed the nodes.
             Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => {

@@ -13,7 +13,6 @@ use crate::{
     },
     plan::{
         model::snapshot::Snapshot,
-        node::legacy,
         upgrades::{copy::copy, follow::sentence},
     },
 };
@@ -27,7 +26,7 @@ pub fn upgrade_of(op: &NodeOp) -> Option<&str> {
 
 /// Whether it has ended in the hands of the Go operator, which had not to be taken over any more.
 pub fn has_ended(child: &NodeOp) -> bool {
-    child.status.as_ref().is_some_and(|status| legacy::is_legacy(status) && status.is_over())
+    child.status.as_ref().is_some_and(|status| status.is_legacy() && status.is_over())
 }
 
 /// Shows in the status of its upgrade what such a NodeOp says, which has ended.

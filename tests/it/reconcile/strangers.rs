@@ -50,6 +50,18 @@ fn orphan(namespace: &str) -> String {
     .to_string()
 }
 
+/// A Job that names this NodeOp as its owner, and whose pod runs on n1 with our label.
+fn lodger(namespace: &str, version: &str, (name, uid): (&str, &str)) -> String {
+    let owner = json!({"apiVersion": format!("operator.kairos.io/{version}"), "kind": "NodeOp", "name": name, "uid": uid, "controller": true});
+    let labels = json!({"kairos.io/nodeop": name, "kairos.io/node": "n1"});
+    let mut pod = spec();
+    (pod["nodeName"], pod["restartPolicy"]) = ("n1".into(), "Never".into());
+    json!({"apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "lodger", "namespace": namespace, "labels": labels, "ownerReferences": [owner]},
+        "spec": {"template": {"metadata": {"labels": labels}, "spec": pod}}})
+    .to_string()
+}
+
 /// People once paused Jobs so: the Job controller ends the pod and makes no other, and the node would stay
 /// cordoned for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,6 +106,40 @@ async fn a_rollout_goes_on_past_pods_and_jobs_that_carry_our_label() {
     let status = rig.over("op").await;
     assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
     assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+}
+
+/// Whoever may create Jobs in a namespace can name any NodeOp there as their owner, one that is not there, or one
+/// that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_goes_on_past_jobs_that_only_name_a_nodeop_as_their_owner() {
+    let rig = Rig::new(2).await;
+    rig.cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
+        .await
+        .unwrap();
+    rig.op("done", json!({"command": ["true"]})).await;
+    rig.over("done").await;
+    let uid =
+        rig.cluster.get(OPS, "default", "done").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    for (namespace, version, owner) in
+        [("team-a", "v9", ("ghost", "0")), ("default", "v1alpha1", ("done", uid.as_str()))]
+    {
+        rig.cluster.apply(&lodger(namespace, version, owner)).await.unwrap();
+        let runs = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            pod["metadata"]["namespace"] == namespace
+                && name.starts_with("lodger-")
+                && pod["status"]["phase"] == "Running"
+        };
+        rig.cluster.until("pods", LONG, runs).await.unwrap();
+    }
+    let drain = json!({"concurrency": 1, "drainOptions": {"enabled": true}});
+    for (op, spec) in [("plain", json!({"concurrency": 1})), ("drained", drain)] {
+        rig.op(op, and(reboot(), spec)).await;
+        let status = rig.over(op).await;
+        assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
+    }
+    assert_eq!(["n1", "n2"].map(|node| rig.reboots(node)), [2; 2]);
 }
 
 /// Takes our label off an object of this kind and name, as `kubectl label --all` does and many a policy.

@@ -34,7 +34,7 @@ pub use self::{
     labels::NodeLabels,
     nodes::{NodeClass, NodeTable},
     obstacle::Obstacle,
-    ownership::records,
+    ownership::{records, works_by},
     placed::{Content, Placed, PlacedTable},
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role},
     sightings::{Absence, MatchedSince, PodArrival, RETURNS_WITHIN, Sightings, had_no_nodes},

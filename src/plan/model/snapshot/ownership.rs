@@ -11,6 +11,7 @@ use crate::{
     api::nodeop::{NodeOp, NodeStatus},
     plan::model::{
         id::OpRef,
+        object_name,
         snapshot::{JobView, NodeView, Owner, PodView, Role, Snapshot},
     },
 };
@@ -107,13 +108,19 @@ impl Snapshot {
         self.operation_of_job(&pod.namespace, &pod.owner, &pod.node)
     }
 
+    /// The NodeOp that works on the node by a Job, if its owner does.
+    pub fn worker(&self, job: &JobView, node: &str) -> Option<Arc<NodeOp>> {
+        let op = self.nodeop_of(&job.namespace, &job.owner)?;
+        works_by(&op, &Owner::job(&job.name, &job.uid), node).then_some(op)
+    }
+
     /// The NodeOp whose Job an owner of pods in a namespace is, see [`Self::operation_of`].
     pub fn operation_of_job(&self, namespace: &str, owner: &Owner, node: &str) -> Option<Arc<NodeOp>> {
         if !owner.is_job() {
             return None;
         }
         match self.job(namespace, owner) {
-            Some(job) => self.nodeop_of(namespace, &job.owner),
+            Some(job) => self.worker(job, node),
             // The record of a finished one names no Job.
             None => {
                 let from = (namespace.to_owned(), String::new());
@@ -122,6 +129,25 @@ impl Snapshot {
             }
         }
     }
+}
+
+/// Whether the NodeOp works on the node by this Job, which names it as its owner. Whoever may create Jobs can write
+/// that: a NodeOp that is there, is not over or is, of that namespace. So the NodeOp has to know of it. Its
+/// status names the Job, before there is one; or it is as the Go operator left it, which wrote down its Jobs late
+/// or never; or the Job has a name that this NodeOp gives to its own, and the NodeOp has been at the node: then
+/// its status may not tell any more, and a Job of such a name is ended once the node is finished. Before that it
+/// would keep the node from the very NodeOp that it names.
+pub fn works_by(op: &NodeOp, job: &Owner, node: &str) -> bool {
+    let Some(status) = op.status.as_ref().filter(|status| !status.is_legacy()) else { return true };
+    let entry = status.node_statuses.get(node);
+    let was_here =
+        || entry.map_or_else(|| status.is_over(), |entry| entry.phase.is_final() || entry.job_name.is_some());
+    let is_named = || {
+        let ObjectMeta { name, uid, .. } = &op.metadata;
+        let [name, uid] = [name, uid].map(|text| text.as_deref().unwrap_or_default());
+        object_name::attempt((name, uid), node, "", &job.name).is_some()
+    };
+    records(op, job, node) || (was_here() && is_named())
 }
 
 /// Whether the NodeOp's status names the Job. An entry that is final keeps the Job's name alone, which is
@@ -266,6 +292,36 @@ mod tests {
             for job in [Some(JobState::Complete), None] {
                 assert!(released(stranger.clone(), job), "{:?} in {}", stranger.owner, stranger.namespace);
             }
+        }
+    }
+
+    /// Whoever may create Jobs can name any NodeOp as their owner, and can compute what our own are called.
+    #[test]
+    fn a_nodeop_works_by_the_jobs_that_it_knows_of() {
+        let works = |name: &str, status: Value| {
+            let mut op = NodeOp::new("op", Default::default());
+            op.metadata.uid = Some("u".into());
+            op.status = serde_json::from_value(status).unwrap();
+            works_by(&op, &Owner::job(name, "ju"), "n1")
+        };
+        let about = |entry: Value| json!({"observedGeneration": 1, "nodeStatuses": {"n1": entry}});
+        let ours = fixtures::job_name();
+        let named = json!({"phase": "Running", "jobName": "j", "jobUid": "ju"});
+        assert!(works("j", about(named.clone())) && !works("theirs", about(named.clone())));
+        assert!(!works("j", about(json!({"phase": "Running", "jobName": "j", "jobUid": "another"}))));
+        assert!(works(&ours, about(named)), "one before it");
+        let compacted = about(json!({"phase": "Completed"}));
+        assert!(works(&ours, compacted.clone()) && !works("theirs", compacted));
+        let record = json!({"phase": "Completed", "observedGeneration": 1});
+        assert!(works(&ours, record.clone()) && !works("theirs", record));
+        assert!(
+            !works(&ours, about(json!({"phase": "Pending"}))),
+            "it would wait for a Job of its own for ever"
+        );
+        let elsewhere = json!({"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n2": {"phase": "Pending"}}});
+        assert!(!works(&ours, elsewhere));
+        for of_the_go_operator in [Value::Null, json!({"phase": "Running"})] {
+            assert!(works("theirs", of_the_go_operator));
         }
     }
 

@@ -21,9 +21,9 @@ use crate::{
             age::{self, Age},
             id::{Key, OpRef},
             question::Question,
-            snapshot::{JobView, NodeView, Owner, Snapshot, records},
+            snapshot::{JobView, NodeView, Snapshot},
         },
-        node::{context::Op, legacy, waiting::Precedes},
+        node::{context::Op, waiting::Precedes},
         rollout::not_taken::NotTaken,
         upgrades::newest::{Newer, Precedence},
     },
@@ -144,17 +144,11 @@ pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken>
     Some(NotTaken::claimed(&op.id, &node.claimed_by.clone().or_else(recorded)?))
 }
 
-/// Whether another NodeOp works by the Job: its status names the Job for this node, or is as the Go operator
-/// left it, which knew no claims, and wrote down its Jobs late or never. They alone say then that their nodes
-/// are taken, and a second agent must not write to the disk. A Job that only names a NodeOp as its
-/// owner is a stranger's, as whoever may create Jobs can write. A NodeOp that no cache shows does not count
-/// either: those of the Go operator were all there before we led.
+/// Whether another NodeOp works by the Job (see [`Snapshot::worker`]). The Go operator knew no claims: its Jobs
+/// alone say then that their nodes are taken, and a second agent must not write to the disk. A NodeOp that no
+/// cache shows does not count: those of the Go operator were all there before we led.
 pub fn works_by(snapshot: &Snapshot, op: &Op, job: &JobView) -> bool {
-    let is_named = |other: &NodeOp| {
-        let by_status = other.status.as_ref().is_none_or(legacy::is_legacy);
-        by_status || records(other, &Owner::job(&job.name, &job.uid), &job.node)
-    };
-    !job.is_of(&op.id) && snapshot.nodeop_of(&job.namespace, &job.owner).is_some_and(|other| is_named(&other))
+    !job.is_of(&op.id) && snapshot.worker(job, &job.node).is_some()
 }
 
 fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {

@@ -16,7 +16,7 @@ use crate::{
         fixtures::{self, at},
         model::{
             question::Answer,
-            snapshot::{JobState, facts_of},
+            snapshot::{JobState, Owner, facts_of},
         },
         release,
         rollout::{
