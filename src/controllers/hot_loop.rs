@@ -167,6 +167,27 @@ mod tests {
         assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
     }
 
+    /// A node that boots again and again while it is asked has another preflight each time. Pods that are refused
+    /// come with growing pauses (`plan::rollout::preflight::lost`).
+    #[test]
+    fn preflights_of_one_node_are_one_thing_done_again_and_those_with_pauses_no_war() {
+        let op = std::sync::Arc::new(crate::api::nodeop::NodeOp::new("op", Default::default()));
+        let make = |attempt: u64| Action::CreatePreflightPod {
+            op: op.clone(),
+            node: "n1".into(),
+            name: format!("op-n1-{attempt}"),
+        };
+        let (mut repeats, start) = (HotLoopLimiter::default(), Instant::now());
+        let free = (0..60).take_while(|attempt| !repeats.too_often(&make(*attempt), start)).count();
+        assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
+        let (mut repeats, mut passed) = (HotLoopLimiter::default(), 0);
+        for attempt in 0..60 {
+            let now = start + Duration::from_secs(passed);
+            assert!(!repeats.too_often(&make(attempt), now), "after {passed} s");
+            passed += 5 * attempt.clamp(1, 12);
+        }
+    }
+
     #[test]
     fn a_burst_passes_a_war_does_not_and_peace_is_seen() {
         let (mut repeats, mut now) = (HotLoopLimiter::default(), Instant::now());

@@ -25,6 +25,10 @@ const DOUBLINGS: i32 = 7;
 /// own.
 pub const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
+/// Pods of a node, other than the newest, that may be ending while a further one is made. Only its kubelet confirms
+/// that they have ended, and whoever has that kubelet's credentials can report one boot after the other.
+const ENDING: usize = 1;
+
 /// What comes next for a node.
 #[derive(Debug)]
 pub enum FactsStep<'a> {
@@ -61,8 +65,13 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<
     let current = pods.iter().filter(|reader| is_current(reader.pod, node));
     let newest = current.max_by_key(|reader| reader.pod.attempt);
     let older = pods.iter().filter(|reader| newest.is_none_or(|newest| newest.pod.uid != reader.pod.uid));
+    let older: Vec<&'a PodView> = older.map(|reader| reader.pod).collect();
     let why = "it is of an earlier boot, or another one has taken its place";
-    let replaced: Effects = older.map(|reader| delete(reader.pod, why)).collect();
+    let replaced: Effects = older.iter().map(|pod| delete(pod, why)).collect();
+    let bounded = |next: FactsStep<'a>| match (next, older.get(ENDING)) {
+        (FactsStep::Make { .. }, Some(ending)) => FactsStep::Reads(ending),
+        (next, _) => next,
+    };
     let may_start = node.ready || waited_for;
     let Some(newest) = newest else {
         let next = if may_start {
@@ -70,7 +79,7 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<
         } else {
             FactsStep::Away
         };
-        return Planned { value: next, effects: replaced };
+        return Planned { value: bounded(next), effects: replaced };
     };
     if let Some(facts) = read(newest.pod).filter(|facts| facts.boot == node.boot_id) {
         // An upgrade that waits for it reads it here, and gives the node back with the same patch. A node
@@ -80,7 +89,7 @@ pub fn of_node<'a>(reading: &Reading<'a>, node: &NodeView) -> Planned<FactsStep<
         return Planned { value: FactsStep::Nothing, effects: replaced }.with(Effects::act(recorded));
     }
     let Planned { value, effects } = unread(reading.now(), node, newest, waited_for);
-    Planned { value, effects: Effects::all([replaced, effects]) }
+    Planned { value: bounded(value), effects: Effects::all([replaced, effects]) }
 }
 
 /// What comes next for a node whose newest pod has not read it.

@@ -175,8 +175,12 @@ impl Identified for Action {
             Self::PatchNodeConditions { name, .. } => ("patch node conditions", name.clone()),
             Self::CreateChild { upgrade: of, name } => ("create child", format!("{name} of {}", upgrade(of))),
             Self::PatchUpgradeStatus { upgrade: of, .. } => ("patch upgrade status", upgrade(of)),
-            Self::CreateFactsPod { name, .. } => ("create facts pod", name.clone()),
-            Self::CreatePreflightPod { op, name, .. } => ("create preflight pod", made(op, name)),
+            // Not by their names: those are others after each boot that a node reports, and it may report
+            // boots without an end.
+            Self::CreateFactsPod { node, attempt, .. } => {
+                ("create facts pod", format!("{attempt} of {node}"))
+            }
+            Self::CreatePreflightPod { op, node, .. } => ("create preflight pod", made(op, node)),
             Self::CreateWaiter { op, name, .. } => ("create waiter", made(op, name)),
             Self::CreateJob { op, name, .. } => ("create job", made(op, name)),
             Self::ResumeJob { job, .. } => ("resume job", target(job)),

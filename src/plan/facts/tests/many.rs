@@ -51,3 +51,45 @@ fn a_pod_whose_name_is_anothers_is_made_under_the_next_one() {
         assert_eq!(attempt("elsewhere", of_operations), Some(0));
     }
 }
+
+/// Whoever has a kubelet's credentials can report one boot after the other, and confirm no pod's end.
+#[test]
+fn a_node_that_reports_ever_new_boots_costs_few_pods() {
+    for waited_for in [&[][..], &["n1"]] {
+        let mut pods: Vec<PodView> = vec![];
+        for boot in 1..30 {
+            let n1 = NodeView { boot_id: format!("b{boot}"), ..node("n1") };
+            let planned = plan_of(std::slice::from_ref(&n1), pods.clone(), 0, waited_for);
+            for action in &planned.actions {
+                match action {
+                    Action::CreateFactsPod { .. } => {
+                        pods.push(PodView { uid: n1.boot_id.clone(), ..pending(&n1) });
+                    }
+                    Action::DeletePod { pod, .. } => {
+                        pods.iter_mut()
+                            .filter(|known| known.uid == pod.uid)
+                            .for_each(|known| known.deleting = true);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(pods.len(), 2, "{waited_for:?}");
+        let n1 = NodeView { boot_id: "b30".into(), ..node("n1") };
+        let told = obstacle(&world(std::slice::from_ref(&n1), pods.clone(), 0, waited_for), &n1).value;
+        assert_eq!(told.as_deref(), Some("the pod that reads it was lost, and has not ended yet"));
+        pods.pop();
+        assert_eq!(made(&plan_of(&[n1], pods, 0, waited_for)), [("n1", 0)], "one has ended");
+    }
+}
+
+/// One that reports another boot for each of them must not make each of them look like the first.
+#[test]
+fn a_facts_pod_of_another_boot_is_the_same_thing_done_again() {
+    let id = |boot: &str, attempt: i32| {
+        let n1 = NodeView { boot_id: boot.into(), ..node("n1") };
+        make(&world(std::slice::from_ref(&n1), vec![], 0, &[]), &n1, attempt, None, false).id()
+    };
+    assert_eq!(id("b1", 0), id("b2", 0));
+    assert_ne!(id("b1", 0), id("b1", 1), "that has pauses of its own");
+}

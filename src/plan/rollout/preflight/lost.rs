@@ -11,7 +11,7 @@ use super::{
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
-        snapshot::{Ended, PodView, brief},
+        snapshot::{Ended, NodeView, PodView, brief},
         time::later,
     },
     node::{
@@ -78,6 +78,15 @@ impl PreflightContext<'_> {
             return self.fail(PreflightFailure::NoneEndedIn { limit, last: why });
         }
         self.try_again(first, &why)
+    }
+
+    /// The next attempt, in the boot in which the node is now, or the end of a node that boots for ever. A check may
+    /// run for longer than pods may be lost, so the time counts from the first loss.
+    pub(super) fn rebooted(&self, node: &NodeView) -> EntryPlan {
+        let record = Preflight { begun_in: Some(node.boot_id.clone()), ..self.record.clone() };
+        let since = self.entry.since.filter(|_| record.lost_at.is_some());
+        let entry = Entry { since: since.or_else(|| Some(self.snapshot.now.into())), ..self.entry.clone() };
+        PreflightContext { entry: &entry, record: &record, ..*self }.again(Lost::Rebooted)
     }
 
     /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name

@@ -99,7 +99,7 @@ pub fn advance(
         return ctx.reset(Interrupted::NodeNotReady).into();
     };
     if record.begun_in.as_ref() != Some(&node.boot_id) {
-        return ctx.reset(Interrupted::Rebooted).into();
+        return ctx.rebooted(node).into();
     }
     if node.labels.on_hold() {
         return ctx.reset(Interrupted::NotTaken(NotTaken::OnHold)).into();

@@ -43,7 +43,6 @@ pub enum Asking {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Interrupted {
     NodeNotReady,
-    Rebooted,
     /// Somebody else has to do with the node.
     NotTaken(NotTaken),
 }
@@ -55,6 +54,8 @@ pub enum Lost {
     Said(String),
     Deleted,
     Silent,
+    /// Its node was rebooted.
+    Rebooted,
     /// It looked at another boot than the one that the node reports.
     OtherBoot,
     /// Somebody else's pod has the name.
@@ -132,7 +133,6 @@ impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeNotReady => f.write_str("Preflight interrupted: the node is not Ready"),
-            Self::Rebooted => f.write_str("the node was rebooted during its preflight, it is asked again"),
             Self::NotTaken(why) => why.fmt(f),
         }
     }
@@ -144,6 +144,7 @@ impl fmt::Display for Lost {
             Self::Said(why) => f.write_str(why),
             Self::Deleted => f.write_str("it was deleted"),
             Self::Silent => f.write_str("it ended, and does not say why"),
+            Self::Rebooted => f.write_str("the node was rebooted"),
             Self::OtherBoot => f.write_str("it looked at another boot than the one that the node reports"),
             Self::NameTaken((namespace, name)) => {
                 write!(f, "the name of pod {namespace}/{name} is taken by somebody else's")

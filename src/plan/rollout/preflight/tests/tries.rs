@@ -268,3 +268,36 @@ fn a_moment_in_the_future_is_of_a_wrong_clock() {
         "nor does the limit never pass"
     );
 }
+
+/// Whoever has a kubelet's credentials can report one boot after the other; and of a machine that really boots for
+/// ever nothing is found out either.
+#[test]
+fn a_node_that_boots_for_ever_ends_and_one_that_was_rebooted_is_asked_again() {
+    let mut world = World::new();
+    let (mut tries, mut ended) = (0, None);
+    for second in 1000..3000 {
+        world.node(|node| node.boot_id = format!("b{second}"));
+        tries += world.plan(second).1.len();
+        if world.status("op").phase == Phase::Failed {
+            ended = Some(second);
+            break;
+        }
+    }
+    assert_eq!(ended, Some(1060), "the time counts from the first of these boots: {}", world.message());
+    let told = "Preflight failed: no try came to its end in 60 s, the last one because: the node was rebooted (see docs: preflight-failed)";
+    assert_eq!(world.message(), told);
+    assert!(tries <= 1, "{tries}");
+
+    let mut world = World::new();
+    world.plan(0);
+    world.container(ContainerState::Running { since: at(0) });
+    world.node(|node| node.boot_id = "b2".into());
+    let told = format!(
+        "Preflight is to be tried again: the node was rebooted; the next try is made at {:.0}",
+        at(105)
+    );
+    assert_eq!(world.comes_to(100), (Phase::Preflight, told));
+    assert_eq!(world.plan(105).1.len(), 1);
+    world.ends(0, "Completed", "nothing to do");
+    assert_eq!(world.comes_to(106).0, Phase::Completed);
+}
