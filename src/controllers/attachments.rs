@@ -7,7 +7,7 @@ use anyhow::Context;
 use kube::{Api, Client, api::ListParams};
 use tokio::sync::OnceCell;
 
-use super::reads::each;
+use super::reads::{ALL, each};
 use crate::{api::volume_attachment::VolumeAttachment, plan::model::question::Question};
 
 /// What is attached, for the questions of one round.
@@ -45,7 +45,7 @@ impl Attachments {
                 found.entry(spec.node_name).or_default().insert(volume);
             }
         };
-        each(&all, &ListParams::default(), take).await.context("listing VolumeAttachments")?;
+        each(&all, &ListParams::default(), ALL, take).await.context("listing VolumeAttachments")?;
         Ok(found)
     }
 }

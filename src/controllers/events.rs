@@ -4,7 +4,7 @@
 use anyhow::Context;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::reads::each;
+use super::reads::{FEW, up_to};
 use crate::{
     api::{event::Event, names, owner::Owner, pod::Pod},
     observe::view,
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// What the newest Event about a pod or a Job says, or the pods of a Job do. A warning has passed once its
-/// kubelet, or the Job's controller, says that it has gone further. `name` and `uid` are those of the object.
+/// kubelet, or the Job's controller, says that it has gone further. `name` and `uid` are those of the object. Of
+/// Events without an end those decide that were read: they are for a message alone.
 pub async fn read(
     client: &Client,
     of: Regarding,
@@ -32,8 +33,16 @@ pub async fn read(
             last = newer(last.take(), event);
         }
     };
-    each(&api, &params, take).await.context("listing its Events")?;
-    Ok(told(last))
+    let more = up_to(&api, &params, FEW, take).await.context("listing its Events")?;
+    Ok(match (told(last), more) {
+        (Answer::Said(message), Some(read)) => {
+            Answer::Said(format!("{message}; there are more than {read} Events of it"))
+        }
+        (Answer::Found, Some(read)) => {
+            Answer::Said(format!("there are more than {read} Events of it, and not all were read"))
+        }
+        (answer, _) => answer,
+    })
 }
 
 /// What keeps the pods of a Job, as their status says. A label proves nothing: anybody may set one.
@@ -47,7 +56,7 @@ async fn pods(client: &Client, namespace: &str, (job, uid): (&str, &str)) -> any
             obstacle = view.obstacle().or_else(|| obstacle.take());
         }
     };
-    each(&Api::<Pod>::namespaced(client.clone(), namespace), &params, take)
+    up_to(&Api::<Pod>::namespaced(client.clone(), namespace), &params, FEW, take)
         .await
         .context("listing the Job's pods")?;
     Ok(obstacle.map_or(Answer::Found, |obstacle| Answer::Said(obstacle.text)))
@@ -96,9 +105,35 @@ fn told(last: Option<Event>) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
+    use crate::act::tests::Server;
+
+    /// Every kubelet may make Events in every namespace.
+    #[tokio::test(start_paused = true)]
+    async fn events_without_end_keep_nobody_waiting_and_what_was_read_is_told() {
+        for (takes, type_, told) in [
+            (10, "Warning", "FailedMount: no such device; there are more than 1000 Events of it"),
+            (1000, "Warning", "FailedMount: no such device; there are more than 250 Events of it"),
+            (10, "Normal", "there are more than 1000 Events of it, and not all were read"),
+        ] {
+            let event = json!({"metadata": {"resourceVersion": "1"}, "type": type_, "reason": "FailedMount", "note": "no such device"});
+            let events = vec![event; 50];
+            let client = Server::slowly(move |_| {
+                let page = json!({"metadata": {"continue": "more"}, "items": events});
+                (Duration::from_millis(takes), 200, page)
+            });
+            let began = Instant::now();
+            let read = read(&client, Regarding::Pod, "ns", ("p", "u"));
+            let answer = timeout(Duration::from_secs(30), read).await.expect("it has an end").unwrap();
+            assert_eq!(answer, Answer::Said(told.into()));
+            assert!(began.elapsed() <= Duration::from_secs(6), "{:?}", began.elapsed());
+        }
+    }
 
     #[test]
     fn what_the_server_saw_last_of_a_pod_is_told() {

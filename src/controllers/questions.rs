@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     attachments::Attachments,
     claims, events,
-    reads::{each, in_time},
+    reads::{Bound, FEW, each, in_time},
     rivals,
 };
 use crate::{
@@ -120,7 +120,7 @@ async fn answer_one(
                     observer.read(LiveObject::Pod(Box::new(pod)), began);
                 }
             };
-            each(&Api::<Pod>::namespaced(client.clone(), namespace), &pods, take)
+            each(&Api::<Pod>::namespaced(client.clone(), namespace), &pods, FEW, take)
                 .await
                 .context("listing the Job's pods")?;
             job.map(|job| LiveObject::Job(Box::new(job)))
@@ -144,7 +144,7 @@ async fn answer_one(
             return events::read(client, *of, namespace, (name, uid)).await;
         }
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
-        Question::OwnedWorkload(of) => return owned_workload(client, observer, of).await,
+        Question::OwnedWorkload(of) => return owned_workload(client, observer, snapshot, of).await,
         Question::AllNodeOps => return rivals::read(client, observer).await,
         Question::Admission(of, node) => {
             return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await;
@@ -168,15 +168,20 @@ fn is_of_ours(job: &Job) -> bool {
     owner.is_nodeop() && object_name::attempt((&owner.name, &owner.uid), &node, "", &name).is_some()
 }
 
-async fn owned_workload(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
-    let began = Instant::now();
+async fn owned_workload(
+    client: &Client,
+    observer: &Observer,
+    snapshot: &Snapshot,
+    of: &OpRef,
+) -> anyhow::Result<Answer> {
+    let (began, bound) = (Instant::now(), Bound::for_nodes(snapshot.nodes.len()));
     let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
     let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace);
-    each(&jobs, &params, |job| observer.read(LiveObject::Job(Box::new(job)), began))
+    each(&jobs, &params, bound, |job| observer.read(LiveObject::Job(Box::new(job)), began))
         .await
         .context("listing its Jobs")?;
     let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace);
-    each(&pods, &params, |pod| observer.read(LiveObject::Pod(Box::new(pod)), began))
+    each(&pods, &params, bound, |pod| observer.read(LiveObject::Pod(Box::new(pod)), began))
         .await
         .context("listing its pods")?;
     Ok(Answer::Found)
@@ -206,15 +211,15 @@ async fn other_replica(client: &Client, snapshot: &Snapshot, node: &str) -> anyh
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = in_time(api.get(name)).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::NotFound) };
-    let mut answer = Answer::NotFound;
-    each(&api, &ListParams::default(), |pod| {
+    let (mut answer, bound) = (Answer::NotFound, Bound::for_nodes(snapshot.nodes.len()));
+    each(&api, &ListParams::default(), bound, |pod| {
         if owner(&pod).as_ref() == Some(&ours) && stays_elsewhere(&pod, node) {
             let ready = static_pods::is_ready(&pod) || answer == Answer::Found;
             answer = if ready { Answer::Found } else { Answer::Pending };
         }
     })
     .await
-    .context("listing our own replicas")?;
+    .with_context(|| format!("listing our own replicas among the pods of namespace {namespace}"))?;
     Ok(answer)
 }
 
@@ -228,7 +233,7 @@ async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answe
     let on_node = format!("spec.nodeName={node}");
     let params = ListParams::default().labels(static_pods::LABELS).fields(&on_node);
     let (api, mut pods) = (Api::<Pod>::namespaced(client.clone(), static_pods::NAMESPACE), Vec::new());
-    each(&api, &params, |pod| pods.push(pod)).await.context("listing them")?;
+    each(&api, &params, FEW, |pod| pods.push(pod)).await.context("listing them")?;
     Ok(static_pods::answer(&pods))
 }
 
@@ -253,9 +258,58 @@ mod tests {
     };
 
     use serde_json::json;
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::act::tests::{Left, Server, actor};
+    use crate::{
+        act::tests::{Left, Server, actor},
+        plan::model::snapshot::{NodeView, PlannerConfig},
+    };
+
+    /// Whoever may make pods in a namespace can give them any label, and a kubelet its mirror pods.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_strangers_make_endless_has_an_end_and_the_error_names_its_label() {
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let client = Server::slowly(move |request| {
+            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
+            let own = json!({"metadata": {"name": "own", "namespace": "own", "ownerReferences": owner}});
+            *count.lock().unwrap() += 1;
+            let page = match request.uri().path().rsplit('/').next() {
+                Some("own") => own,
+                _ => json!({"metadata": {"continue": "more"}, "items": vec![json!({"metadata": {}}); 50]}),
+            };
+            (Duration::from_millis(10), 200, page)
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let config =
+            PlannerConfig { own_pod: Some(("own".into(), "own".into())), ..PlannerConfig::default() };
+        let node = |number: usize| format!("n{number}");
+        let nodes = |count| {
+            (0..count).map(|number| {
+                (node(number), Arc::new(NodeView { name: node(number), ..NodeView::default() }))
+            })
+        };
+        let of = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        for (question, count, pages, named) in [
+            (Question::Job(("ns".into(), "j".into())), 1000, 20, "batch.kubernetes.io/job-name=j"),
+            (Question::OwnedWorkload(of.clone()), 0, 20, "kairos.io/nodeop=op"),
+            (Question::OwnedWorkload(of), 1000, 220, "kairos.io/nodeop=op"),
+            (Question::OtherReplica("n1".into()), 0, 20, "namespace own"),
+            (Question::ControlPlanePods("n1".into()), 1000, 20, "spec.nodeName=n1"),
+        ] {
+            let snapshot =
+                Snapshot { nodes: nodes(count).collect(), config: config.clone(), ..Snapshot::default() };
+            *asked.lock().unwrap() = 0;
+            let observer = Observer::default();
+            let answers = answer(&actor, &observer, &snapshot, [question].into(), Instant::now());
+            let answers = timeout(Duration::from_secs(30), answers).await.expect("it has an end");
+            let error = format!("{:#}", answers[0].1.as_ref().unwrap_err());
+            assert!(error.contains(named) && error.chars().count() <= 300, "{error}");
+            let lists = *asked.lock().unwrap();
+            assert!((pages..=pages + 1).contains(&lists), "{lists}: {error}");
+        }
+    }
 
     /// A webhook that takes four seconds, and a hundred nodes on which no Job gets a pod.
     #[tokio::test(start_paused = true)]
