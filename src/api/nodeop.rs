@@ -153,9 +153,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::time)]
     pub not_after: Option<Time>,
-    /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
-    /// with the container runtime's default capabilities, and the host's root mounted read-only. Unset: the
-    /// node has to get the image; where nothing is cordoned or rebooted, only until one node has it.
+    /// Decides, before the node is touched, whether it needs the operation, with the container runtime's
+    /// default capabilities and the host's root read-only. Unset: it is asked only whether it gets the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).

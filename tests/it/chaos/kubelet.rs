@@ -60,6 +60,7 @@ fn twisted(world: &Arc<World>, node: &str, outcome: Outcome) -> Outcome {
 fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
     let world = world.clone();
     let applet = applet(run);
+    let unpullable = world.fates(&place.op, |fates| fates.unpullable.contains(&place.node));
     Some(match (run.container.name.as_str(), applet) {
         (container::INSTALL, _) => Outcome::Exit(world.time(1, 300), 0, String::new()),
         (container::SENTINEL, Some(Applet::Sentinel(args))) => until(async move {
@@ -86,10 +87,8 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
                 Need::Upgrade(_) => (0, String::new()),
             }
         }),
+        (container::NODEOP, _) | (_, Some(Applet::ImageCheck)) if unpullable => Outcome::NoImage,
         (container::PREFLIGHT, Some(Applet::ImageCheck)) => {
-            if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
-                return Some(Outcome::NoImage);
-            }
             ran(&world, &place, true);
             Outcome::Exit(world.time(1, 2000), 0, String::new())
         }
@@ -113,9 +112,6 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             until(async move { lock::hold(&world, &place.node, &pod, args.beside_init).await })
         }
         (container::NODEOP, applet) => {
-            if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
-                return Some(Outcome::NoImage);
-            }
             ran(&world, &place, false);
             match applet {
                 Some(Applet::Upgrade(args)) => until(async move { upgrade(&world, &place, &args).await }),
@@ -179,10 +175,7 @@ fn applet(run: &Run) -> Option<Applet> {
         return None;
     }
     argv[0] = "kairos-operator".into();
-    Some(
-        cli::parse(argv)
-            .unwrap_or_else(|error| panic!("the binary does not understand its arguments: {error}")),
-    )
+    Some(cli::parse(argv).unwrap_or_else(|error| panic!("arguments are not understood: {error}")))
 }
 
 /// The first container of a boot finds what has booted.
