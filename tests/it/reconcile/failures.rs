@@ -48,7 +48,7 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
     node.refuse_pods(Some(("OutOfpods", words.into())));
     // n1 speaks for the image, so that n2 has no preflight.
-    let both = json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1});
+    let both = json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1, "preflightConcurrency": 1});
     rig.op("op", both.clone()).await;
     rig.says("op", "n2", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
     // It may be gone by now.
@@ -77,7 +77,7 @@ async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
     for (name, spec, told) in [
         ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight cannot start yet"),
         // n1 speaks for the image, so that n2 has no preflight.
-        ("plain", json!({}), "the Job's pod cannot start yet"),
+        ("plain", json!({"preflightConcurrency": 1}), "the Job's pod cannot start yet"),
     ] {
         node.fail_starts(Some(words));
         rig.op(name, and(spec, json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1}))).await;

@@ -32,7 +32,8 @@ const MAX_MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be
 /// said. A change of messages alone waits until some seconds after the last write (see [`pace`]), and until
-/// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
+/// nothing is being asked: the plan that follows the answers is made at once, and says what came of them. One
+/// that an Event goes with does not wait: by then it may not be so any more, and nobody would be told.
 pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, effects: Effects) -> Effects {
     let mut effects = effects;
     let now = snapshot.now;
@@ -41,7 +42,7 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     if old == Some(&status) {
         return effects;
     }
-    let calm = old.filter(|old| differ_in_messages_alone(old, &status));
+    let calm = old.filter(|old| effects.notices.is_empty() && differ_in_messages_alone(old, &status));
     if let Some(old) = calm {
         if effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
             return effects;
