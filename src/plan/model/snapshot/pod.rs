@@ -285,6 +285,14 @@ impl PodView {
         self.stands_still() && self.obstacle().is_none()
     }
 
+    /// Whether it is silent, some of its containers have ended, and none runs, whoever put them into it.
+    pub fn is_halted(&self) -> bool {
+        let ended = |it: &ContainerView| it.ended().is_some();
+        self.is_silent()
+            && self.containers.iter().any(ended)
+            && !self.containers.iter().any(ContainerView::runs)
+    }
+
     /// The containers of somebody else that run in the pod while none of ours works, though one is still to:
     /// ours wait for them, or for something of which the kubelet says nothing.
     pub fn runs_others_alone(&self) -> impl Iterator<Item = &ContainerView> {

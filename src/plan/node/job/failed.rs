@@ -172,9 +172,11 @@ fn not_begun(
     (!ctx.op.deleting).then(|| made_again(ctx, job, why_not).into())
 }
 
-/// Whether a container of ours that comes before the operation has failed as often as the Job may try it.
+/// Whether a container of ours that comes before the operation has failed as often as the Job may try it. The
+/// one that holds the node's lock never does: it ends with its pod, or with the node.
 fn brought_nothing(pod: &PodView) -> bool {
-    let failed = |it: &ContainerView| it.is_ours() && it.ended().is_some_and(|ended| ended.code != 0);
+    let bad = |it: &ContainerView| it.ended().is_some_and(|ended| ended.code != 0);
+    let failed = |it: &ContainerView| it.is_ours() && !it.holds_lock() && bad(it);
     pod.reason.is_empty() && !pod.failed_to_start() && pod.containers.iter().any(failed)
 }
 

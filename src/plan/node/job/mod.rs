@@ -5,6 +5,7 @@
 
 mod deadline;
 mod failed;
+mod halted;
 mod make;
 mod outcome;
 mod pods;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{deadline, failed, make, outcome, pods::JobPods, start};
+use super::{deadline, failed, halted, make, outcome, pods::JobPods, start};
 use crate::plan::{
     model::{
         action::{Action, Target},
@@ -93,6 +93,9 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     effects.add(Effects::act(kept.map(|pod| Action::DeletePod { pod: Target::of(pod), why })));
     if let Some(beside) = pods.succeeded_beside(&job.state) {
         return outcome::succeeded_beside(ctx, pods, &beside).with(effects);
+    }
+    if let Some(next) = effects.absorb(halted::after_a_boot(ctx, job, pods)) {
+        return next.with(effects);
     }
     start::began_or_waits(ctx, job, pods).with(effects)
 }

@@ -59,6 +59,8 @@ pub struct PodModel {
     pub reason: Option<(&'static str, String)>,
     /// The kubelet did not take it in: it has no containers.
     pub refused: bool,
+    /// Its kubelet starts no more container of it: its sandbox is gone, and one of them was known before.
+    pub halted: bool,
     /// When the node took it in.
     pub started: Timestamp,
     /// Init containers.
@@ -92,7 +94,16 @@ impl PodModel {
             .iter()
             .map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" }))
             .collect();
-        Self { version: 1, phase: "Pending", reason: None, refused: false, started: now, init, main }
+        Self {
+            version: 1,
+            phase: "Pending",
+            reason: None,
+            refused: false,
+            halted: false,
+            started: now,
+            init,
+            main,
+        }
     }
 
     /// The containers of either sort.
@@ -117,6 +128,13 @@ impl PodModel {
     pub fn all_succeeded(&self) -> bool {
         let counts = self.init.iter().chain(&self.main).filter(|c| !c.sidecar);
         counts.into_iter().all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0))
+    }
+
+    /// Whether a pod that is never restarted is over once its sandbox is gone: an init container has failed,
+    /// or each of its containers has ended.
+    pub fn is_over_without_sandbox(&self) -> bool {
+        let failed = |c: &ContainerModel| !c.sidecar && matches!(&c.now, Doing::Ended(e) if e.code != 0);
+        self.init.iter().any(failed) || self.main.iter().all(|c| matches!(c.now, Doing::Ended(_)))
     }
 
     /// Whether the pod is over.

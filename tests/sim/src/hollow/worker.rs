@@ -124,7 +124,12 @@ impl Life {
         let down = async move {
             let _ = boots.wait_for(|b| !b.up || b.number != number).await;
         };
-        let work = self.run_all(boot, &stopped);
+        let work = async {
+            if self.model.borrow().halted {
+                return std::future::pending().await;
+            }
+            self.run_all(boot, &stopped).await;
+        };
         tokio::pin!(work, down);
         let first = tokio::select! {
            biased;
@@ -171,8 +176,18 @@ impl Life {
             return true;
         }
         if policy == "Never" {
-            self.finish(255, None);
-            return false;
+            let is_over = self.change(|model| {
+                model.end_all(255, "Unknown", self.node.now());
+                // No new sandbox is made for a pod of which a container is known, and it has not failed either
+                // (computePodActions, getPhase). It stands there until somebody deletes it.
+                model.halted = !model.is_over_without_sandbox();
+                model.phase = "Pending";
+                !model.halted
+            });
+            if is_over {
+                self.finish(255, None);
+            }
+            return !is_over;
         }
         self.change(|model| {
             model.end_all(255, "Unknown", self.node.now());

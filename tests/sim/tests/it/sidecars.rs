@@ -101,3 +101,24 @@ async fn what_lingers_in_a_pod_that_was_deleted_by_force_has_its_sidecar_beside_
     sleep(Duration::from_secs(10)).await;
     assert_eq!(*ends.lock().unwrap(), ["main", "side"]);
 }
+
+/// No new sandbox is made for a pod that is never restarted and of which a container is known.
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_does_not_go_on_after_a_boot_with_a_pod_whose_sidecar_had_begun() {
+    let cluster = cluster(Arc::new(AtomicBool::new(false)), Ends::default()).await;
+    cluster.apply(&pod()).await.unwrap();
+    let state = |pod: &Value, at: usize| pod["status"]["initContainerStatuses"][at]["state"].clone();
+    cluster.until("pods", LONG, |pod| state(pod, 0)["running"].is_object()).await.unwrap();
+    cluster.node("n1").reboot();
+    cluster.until("pods", LONG, |pod| state(pod, 0)["terminated"]["exitCode"] == 255).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let halted = cluster.get("pods", "default", "p").unwrap();
+    assert_eq!(halted["status"]["phase"], "Pending", "{halted}");
+    assert!(
+        state(&halted, 1)["waiting"].is_object() && state(&halted, 0)["terminated"].is_object(),
+        "{halted}"
+    );
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.delete("p", &DeleteParams::default()).await.unwrap();
+    cluster.until_none("pods", LONG, |_| true).await.unwrap();
+}

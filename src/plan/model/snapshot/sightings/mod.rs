@@ -11,6 +11,7 @@ mod begun;
 mod candidates;
 mod control_planes;
 mod gone;
+mod halted;
 mod in_order;
 mod returned;
 
@@ -29,6 +30,7 @@ use self::{
     candidates::Candidates,
     control_planes::ControlPlanes,
     gone::Gone,
+    halted::Halted,
     in_order::{InOrder, sorted},
     returned::Returned,
 };
@@ -104,6 +106,7 @@ pub struct Sightings {
     replicas: BTreeMap<String, Timestamp>,
     away: Away,
     gone: Gone,
+    halted: Halted,
     control_planes: ControlPlanes,
     returned: Returned,
     candidates: Candidates,
@@ -156,6 +159,7 @@ impl Sightings {
         }
         self.away.note(snapshot);
         self.gone.note(snapshot);
+        self.halted.note(snapshot);
         self.control_planes.note(&snapshot.nodes, now);
         self.returned.note(snapshot);
         self.candidates.note(snapshot);

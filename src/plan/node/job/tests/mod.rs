@@ -3,6 +3,7 @@
 mod begun;
 mod cancelled;
 mod content;
+mod halted;
 mod injected;
 mod late;
 mod start;
