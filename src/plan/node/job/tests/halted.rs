@@ -153,7 +153,7 @@ fn a_pod_in_which_something_may_run_is_never_deleted() {
         vec![sidecar(), waits(container::NODEOP), waits(container::SENTINEL)],
         vec![sidecar(), ended(container::NODEOP, 0), waits(container::SENTINEL)],
         vec![ended(container::NODE_LOCK, 255), runs(container::NODEOP), waits(container::SENTINEL)],
-        vec![ended("proxy", 255), runs("agent"), waits(container::NODEOP)],
+        vec![ended("proxy", 0), runs("agent"), waits(container::NODEOP)],
         vec![waits(container::NODE_LOCK), waits(container::NODEOP), waits(container::SENTINEL)],
     ] {
         let mut world = with(containers.clone())(booted(false, row_a()));
