@@ -309,6 +309,7 @@ mod tests {
             (vec![other("n2", |node| node.ready = false)], false),
             (vec![other("n2", |node| node.unschedulable = true)], false),
             (vec![other("n2", |node| node.deleting = true)], false),
+            (vec![other("n2", |node| node.bootless = true)], false),
             (vec![other("n2", |node| node.claimed_by = another())], false),
             (vec![other("n2", label), other("n3", |_| {})], true),
         ] {

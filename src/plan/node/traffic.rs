@@ -46,10 +46,11 @@ pub fn decide(ctx: &NodeContext<'_>) -> Planned<Option<bool>> {
 }
 
 /// Whether load balancers can rely on a node. Not on one that is cordoned: they would send to it, but
-/// somebody works on it, or is about to, and the pods that are evicted here could not go there.
+/// somebody works on it, or is about to, and the pods that are evicted here could not go there. Nor on one
+/// that is no machine, which a program plays.
 fn serves(node: &NodeView) -> bool {
     let is_free = !node.unschedulable && !node.deleting && node.claimed_by.is_none();
-    node.ready && is_free && !node.labels.contains_key(names::NOT_BALANCED)
+    node.ready && !node.bootless && is_free && !node.labels.contains_key(names::NOT_BALANCED)
 }
 
 /// The nodes that an operation has taken out of service, or has recorded that it takes.
