@@ -55,14 +55,8 @@ impl Snapshot {
         Some(match self.answer(&Question::Admission(op.clone(), node.to_owned()))? {
             Answer::Refused(message) => Admission::Refused(message),
             Answer::NotYet(message) => Admission::NotYet(message),
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. }
-            | Answer::NotReady(_)
-            | Answer::Components(_) => Admission::Admitted,
+            // Any other answer says that nothing was refused.
+            _ => Admission::Admitted,
         })
     }
 
@@ -71,14 +65,7 @@ impl Snapshot {
         Some(match self.answer(&Question::OtherReplica(node.to_owned()))? {
             Answer::Found => OtherReplica::Ready,
             Answer::Pending => OtherReplica::Starts,
-            Answer::NotFound
-            | Answer::Attached(_)
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. }
-            | Answer::NotReady(_)
-            | Answer::Components(_) => OtherReplica::None,
+            _ => OtherReplica::None,
         })
     }
 
@@ -87,14 +74,7 @@ impl Snapshot {
         Some(match self.answer(question)? {
             Answer::Said(message) => News::Warns(message),
             Answer::Pulls { since } => News::Pulls(*since),
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::NotReady(_)
-            | Answer::Components(_) => News::Nothing,
+            _ => News::Nothing,
         })
     }
 
@@ -102,15 +82,7 @@ impl Snapshot {
     pub fn attached(&self, node: &str) -> Option<&[String]> {
         Some(match self.answer(&Question::Volumes(node.to_owned()))? {
             Answer::Attached(volumes) => volumes,
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. }
-            | Answer::NotReady(_)
-            | Answer::Components(_) => &[],
+            _ => &[],
         })
     }
 
@@ -120,13 +92,7 @@ impl Snapshot {
             Answer::NotFound => Some(ControlPlanePods::None),
             Answer::NotReady(pods) => Some(ControlPlanePods::NotReady(pods)),
             Answer::Components(components) => Some(ControlPlanePods::Ready(components)),
-            Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Refused(_)
-            | Answer::NotYet(_)
-            | Answer::Said(_)
-            | Answer::Pulls { .. } => None,
+            _ => None,
         }
     }
 }
