@@ -40,6 +40,14 @@ fn pod() -> Value {
             "env": [{"name": "HOST_DIR", "value": "/host"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}})
 }
 
+/// A pod of a Job of ours, as the controller of Jobs makes it.
+fn pod_of_job() -> Value {
+    let owner =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "op-n1", "uid": "j", "controller": true}]);
+    let pod = with(pod(), "/metadata/labels", json!({"kairos.io/nodeop": "op"}));
+    with(pod, "/metadata/ownerReferences", owner)
+}
+
 /// A reboot waiter, as it is after the server has added its token.
 fn waiter() -> Value {
     let pod = with(pod(), "/metadata/labels", json!({"kairos.io/reboot": "true"}));
@@ -93,6 +101,8 @@ fn what_the_operator_does_passes() {
         assert_eq!(judge(resource, None, Some(&object)), Verdict::Passes, "{resource} {object}");
         assert_eq!(judge(resource, Some(&object), None), Verdict::Passes, "{resource} {object}");
     }
+    // With which its kubelet does not go on.
+    assert_eq!(judge("pods", Some(&pod_of_job()), None), Verdict::Passes);
     let resumed = with(job(), "/spec/suspend", json!(false));
     assert_eq!(judge("jobs", Some(&job()), Some(&resumed)), Verdict::Passes);
     let granted = with(role(), "/rules", json!([{"resources": ["events"], "verbs": ["create"]}]));
@@ -138,6 +148,7 @@ fn each_theft_is_refused() {
     );
     let created = [
         ("pods", foreign(pod())),
+        ("pods", pod_of_job()),
         ("pods", uncontrolled),
         ("pods", elsewhere),
         ("pods", spec("serviceAccountName", json!(stolen))),
@@ -198,6 +209,7 @@ fn each_theft_is_refused() {
     let reader = "extension-apiserver-authentication-reader";
     let deleted = [
         ("pods", foreign(pod())),
+        ("pods", without(pod_of_job(), "/metadata", "labels")),
         ("roles", account(reader)),
         ("rolebindings", account(reader)),
         ("serviceaccounts", account(stolen)),
