@@ -41,52 +41,52 @@ async fn others_go_on_and_a_failed_node_is_uncordoned_if_so_asked() {
 /// `backoffLimit` counts tries of the operation, and a pod that its node had no room for is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
-    let rig = Rig::new(2).await;
+    let rig = Rig::new(3).await;
     rig.labelled().await;
-    let node = rig.cluster.node("n2");
+    let node = rig.cluster.node("n3");
     let words =
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
     node.refuse_pods(Some(("OutOfpods", words.into())));
-    // n1 speaks for the image, so that n2 has no preflight.
+    // Another one speaks for the image, so that n3 has no preflight.
     let both = json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1, "preflightConcurrency": 1});
     rig.op("op", both.clone()).await;
-    rig.says("op", "n2", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
+    rig.says("op", "n3", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
     // It may be gone by now.
     let history = rig.cluster.history();
-    let of_n2 = |job: &Value| job["metadata"]["annotations"]["operator.kairos.io/node-name"] == "n2";
+    let of_n3 = |job: &Value| job["metadata"]["annotations"]["operator.kairos.io/node-name"] == "n3";
     let mut jobs = history.iter().filter(|change| change.key.table.as_ref() == "jobs.batch");
-    let first = jobs.find(|change| of_n2(&change.object)).unwrap().object["metadata"]["uid"].clone();
-    rig.cluster.until("jobs.batch", LONG, |job| of_n2(job) && job["metadata"]["uid"] != first).await.unwrap();
+    let first = jobs.find(|change| of_n3(&change.object)).unwrap().object["metadata"]["uid"].clone();
+    rig.cluster.until("jobs.batch", LONG, |job| of_n3(job) && job["metadata"]["uid"] != first).await.unwrap();
     node.refuse_pods(None);
     assert_eq!(rig.over("op").await["phase"], "Completed");
     // One that is given up for it was never touched.
     node.refuse_pods(Some(("OutOfpods", words.into())));
     rig.op("given-up", and(both, json!({"pullTimeoutSeconds": 6}))).await;
     let status = rig.over("given-up").await;
-    let message = status["nodeStatuses"]["n2"]["message"].as_str().unwrap_or_default();
+    let message = status["nodeStatuses"]["n3"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("the Job's pod could not start in 6 s: OutOfpods"), "{message}");
 }
 
 /// A runtime fails at one of a hundred starts under load. Neither a check nor a command has been run then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
-    let rig = Rig::new(2).await;
+    let rig = Rig::new(3).await;
     rig.labelled().await;
-    let node = rig.cluster.node("n2");
+    let node = rig.cluster.node("n3");
     let words = "failed to create containerd task: OCI runtime create failed: cgroup.procs: no such file or directory";
     for (name, spec, told) in [
         ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight cannot start yet"),
-        // n1 speaks for the image, so that n2 has no preflight.
+        // Another one speaks for the image, so that n3 has no preflight.
         ("plain", json!({"preflightConcurrency": 1}), "the Job's pod cannot start yet"),
     ] {
         node.fail_starts(Some(words));
         rig.op(name, and(spec, json!({"command": ["true"], "backoffLimit": 0, "concurrency": 1}))).await;
-        rig.says(name, "n2", told).await;
-        rig.says(name, "n2", words).await;
+        rig.says(name, "n3", told).await;
+        rig.says(name, "n3", words).await;
         node.fail_starts(None);
         let status = rig.over(name).await;
         assert_eq!(status["phase"], "Completed", "{status:#}");
-        assert_eq!(rig.commands("n2"), if name == "plain" { 2 } else { 1 });
+        assert_eq!(rig.commands("n3"), if name == "plain" { 2 } else { 1 });
     }
 }
 
