@@ -170,13 +170,17 @@ async fn lose_and_win(rig: &Rig) {
 
 /// An init that cannot be asked: the waiter turns to the kernel and says so, which here is in vain.
 async fn ask_the_kernel(rig: &Rig) {
-    rig.hold_reboots();
+    // Its preflight has passed when it is about to be claimed.
+    rig.cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(500)).named("n3").always());
+    rig.op("kernel", and(reboot(), json!({"nodeSelector": on("n3")}))).await;
+    rig.in_step("kernel", "n3", "Claim").await;
     // The kubelet refuses its first waiter, and the next one needs the same account for a pod of another
     // name.
     let full =
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110";
     rig.cluster.node("n3").refuse_pods(Some(("OutOfpods", full.into())));
-    rig.op("kernel", and(reboot(), json!({"nodeSelector": on("n3")}))).await;
+    rig.cluster.faults().clear();
+    rig.hold_reboots();
     let refused = |pod: &Value| {
         pod["metadata"]["labels"]["kairos.io/reboot"] == "true" && pod["status"]["phase"] == "Failed"
     };
