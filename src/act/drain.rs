@@ -211,8 +211,9 @@ mod tests {
         assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
     }
 
-    /// A Job of ours whose NodeOp knows of it is one that the planner's cache may not show yet. Whoever may create
-    /// Jobs can name any NodeOp as their owner, and such a pod would keep its node from being drained for ever.
+    /// A Job of ours whose NodeOp knows of it is one that the planner's cache may not show yet. Whoever may
+    /// create Jobs can name any NodeOp as their owner, and such a pod would keep its node from being drained
+    /// for ever.
     #[tokio::test]
     async fn a_pod_is_spared_only_for_a_nodeop_that_works_by_its_job() {
         let evicted = async |status: Option<Value>| {

@@ -27,8 +27,8 @@ impl NodeOpStatus {
         self.observed_generation.is_none()
     }
 
-    /// Whether it says that the operation is over. The Go operator, which writes no generation, says so of the
-    /// whole when the first node has failed, and between any two nodes: of what it wrote the nodes say it.
+    /// Whether it says that the operation is over. The Go operator, which writes no generation, says so of
+    /// the whole when the first node has failed, and between any two nodes: of what it wrote the nodes tell.
     pub fn is_over(&self) -> bool {
         let is_done = |entry: &NodeStatus| {
             let reboots =

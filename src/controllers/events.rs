@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// What the newest Event about a pod or a Job says, or the pods of a Job do. A warning has passed once its
-/// kubelet, or the Job's controller, says that it has gone further. `name` and `uid` are those of the object. Of
-/// Events without an end those decide that were read: they are for a message alone.
+/// kubelet, or the Job's controller, says that it has gone further. `name` and `uid` are those of the object.
+/// Of Events without an end those decide that were read: they are for a message alone.
 pub async fn read(
     client: &Client,
     of: Regarding,

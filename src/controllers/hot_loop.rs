@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
     }
 
-    /// A node that boots again and again while it is asked has another preflight each time. Pods that are refused
-    /// come with growing pauses (`plan::rollout::preflight::lost`).
+    /// A node that boots again and again while it is asked has another preflight each time. Pods that are
+    /// refused come with growing pauses (`plan::rollout::preflight::lost`).
     #[test]
     fn preflights_of_one_node_are_one_thing_done_again_and_those_with_pauses_no_war() {
         let op = std::sync::Arc::new(crate::api::nodeop::NodeOp::new("op", Default::default()));

@@ -1,7 +1,7 @@
 //! Live reads: each request has a time of its own, and lists are read in pages. How many there are depends on
-//! the cluster, and must not decide whether there is an answer. But what a list is selected by, a label or the
-//! UID of a pod, anybody may write who may make such objects, as every kubelet may make Events; and nothing of
-//! any operation is planned while it is read. So there is an end to it.
+//! the cluster, and must not decide whether there is an answer. But what a list is selected by, a label or
+//! the UID of a pod, anybody may write who may make such objects, as every kubelet may make Events; and
+//! nothing of any operation is planned while it is read. So there is an end to it.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -27,7 +27,7 @@ pub struct Bound {
 pub const FEW: Bound = Bound { pages: 20, within: Duration::from_secs(5) };
 /// The end depends on none but those who may do anything to the cluster.
 pub const ALL: Bound = Bound { pages: usize::MAX, within: Duration::MAX };
-/// Of so many nodes an operation has no more objects than fill a page: a Job, its pods, a waiter, a preflight.
+/// For this many nodes an operation has at most a page of objects: a Job, its pods, a waiter, a preflight.
 const NODES_TO_A_PAGE: usize = 5;
 
 impl Bound {

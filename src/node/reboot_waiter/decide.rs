@@ -73,7 +73,7 @@ pub struct Observation<'a> {
     pub live: Option<&'a Live>,
     /// The state that this process announced last, or tried to where success does not matter.
     pub announced: Option<&'static str>,
-    /// It has waited so long that the API is to be asked whether a sentinel can still come.
+    /// It has waited long enough to ask the API server whether a sentinel can still come.
     pub looks_again: bool,
     /// An earlier look, a while ago, showed the Job `Complete` as well, and there was no sentinel since.
     pub was_complete: bool,

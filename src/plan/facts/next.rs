@@ -25,8 +25,9 @@ const DOUBLINGS: i32 = 7;
 /// own.
 pub const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Pods of a node, other than the newest, that may be ending while a further one is made. Only its kubelet confirms
-/// that they have ended, and whoever has that kubelet's credentials can report one boot after the other.
+/// Pods of a node, other than the newest, that may be ending while a further one is made. Only its kubelet
+/// confirms that they have ended, and whoever has that kubelet's credentials can report one boot after the
+/// other.
 const ENDING: usize = 1;
 
 /// What comes next for a node.

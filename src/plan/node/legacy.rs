@@ -55,9 +55,9 @@ pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
     same && ctx.is_adopted() && waiters(ctx).any(over)
 }
 
-/// The boot that an adopted node is about to leave: its Job is complete, and the reboot that follows is the Go
-/// operator's pod's. It is read live, while the pod has not gone on. Nothing and no question: the reboot was
-/// over before, and is not proved.
+/// The boot that an adopted node is about to leave: its Job is complete, and the reboot that follows is the
+/// Go operator's pod's. It is read live, while the pod has not gone on. Nothing and no question: the reboot
+/// was over before, and is not proved.
 pub fn boot_to_leave(ctx: &NodeContext<'_>) -> Planned<Option<String>> {
     let questions = [Question::Node(ctx.node.name.clone()), Question::OwnedWorkload(ctx.op.id.clone())];
     let open = ctx.snapshot.unanswered(questions);

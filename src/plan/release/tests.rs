@@ -129,7 +129,8 @@ fn a_node_that_is_not_given_back_yet_has_a_reason() {
     assert_eq!(why(&snapshot), None, "it is not claimed");
 }
 
-/// Whoever may create Jobs can name a NodeOp as their owner that is over, and nothing would ever end that pod.
+/// Whoever may create Jobs can name a NodeOp as their owner that is over, and nothing would ever end that
+/// pod.
 #[test]
 fn a_job_of_which_its_nodeop_knows_nothing_keeps_no_node() {
     let released = |name: &str| {

@@ -50,6 +50,12 @@ fn orphan(namespace: &str) -> String {
     .to_string()
 }
 
+/// The namespace of somebody else.
+async fn with_tenant(rig: &Rig) {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}});
+    rig.cluster.apply(&namespace.to_string()).await.unwrap();
+}
+
 /// A Job that names this NodeOp as its owner, and whose pod runs on n1 with our label.
 fn lodger(namespace: &str, version: &str, (name, uid): (&str, &str)) -> String {
     let owner = json!({"apiVersion": format!("operator.kairos.io/{version}"), "kind": "NodeOp", "name": name, "uid": uid, "controller": true});
@@ -85,10 +91,7 @@ async fn a_job_that_somebody_allows_no_pod_gets_its_pod_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_goes_on_past_pods_and_jobs_that_carry_our_label() {
     let rig = Rig::new(2).await;
-    rig.cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
-        .await
-        .unwrap();
+    with_tenant(&rig).await;
     for namespace in ["default", "team-a"] {
         rig.cluster.apply(&daemons(namespace)).await.unwrap();
         rig.cluster.apply(&forged(namespace)).await.unwrap();
@@ -108,15 +111,12 @@ async fn a_rollout_goes_on_past_pods_and_jobs_that_carry_our_label() {
     assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
 }
 
-/// Whoever may create Jobs in a namespace can name any NodeOp there as their owner, one that is not there, or one
-/// that is over.
+/// Whoever may create Jobs in a namespace can name any NodeOp there as their owner, one that is not there, or
+/// one that is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_goes_on_past_jobs_that_only_name_a_nodeop_as_their_owner() {
     let rig = Rig::new(2).await;
-    rig.cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
-        .await
-        .unwrap();
+    with_tenant(&rig).await;
     rig.op("done", json!({"command": ["true"]})).await;
     rig.over("done").await;
     let uid =

@@ -79,13 +79,7 @@ async fn a_rollout_of_the_go_operator_is_taken_over_and_brought_to_its_end() {
     pods.patch("op-reboot-p9w4z", &PatchParams::default(), &Patch::Merge(said)).await.unwrap();
     rig.cluster.node("n1").reboot();
 
-    let status = rig.over("op").await;
-    assert_eq!(
-        (&status["phase"], &status["counts"]["done"]),
-        (&json!("Completed"), &json!("2/2")),
-        "{status:#}"
-    );
-    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+    both_are_done(&rig).await;
     assert_eq!((reboot_pods("n1").len(), rig.left()), (1, Vec::new()));
 }
 
@@ -114,6 +108,17 @@ async fn its_labelers_pods_are_left_alone_and_its_finished_operations_too() {
         (now["metadata"]["resourceVersion"].as_str(), rig.reboots("n1")),
         (old.resource_version().as_deref(), 0)
     );
+}
+
+/// Of two nodes each has run the command and rebooted, once.
+async fn both_are_done(rig: &Rig) {
+    let status = rig.over("op").await;
+    assert_eq!(
+        (&status["phase"], &status["counts"]["done"]),
+        (&json!("Completed"), &json!("2/2")),
+        "{status:#}"
+    );
+    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
 }
 
 /// Another app that still syncs the Go operator's chart, or a downgrade whose CRDs come first.
@@ -148,11 +153,5 @@ async fn crds_of_the_go_operator_over_ours_hold_an_operation_up_and_end_nothing(
     let held = rig.status("op");
     assert_eq!(held["nodeStatuses"]["n1"]["step"], "Job", "{held:#}");
     install(&ours).await;
-    let status = rig.over("op").await;
-    assert_eq!(
-        (&status["phase"], &status["counts"]["done"]),
-        (&json!("Completed"), &json!("2/2")),
-        "{status:#}"
-    );
-    assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+    both_are_done(&rig).await;
 }

@@ -4,13 +4,14 @@ use kairos_operator::{
     api::{names, nodeop::NodeOp},
     plan::model::{
         id::OpRef,
+        intent::{Asks, Intent},
         snapshot::{ContainerState, ContainerView, Owner, PodPhase, PodView, Role},
     },
 };
 
 /// Whether the operation's preflight is one.
 pub fn is_one(op: &NodeOp) -> bool {
-    op.spec.preflight.is_none() && op.spec.upgrade.is_none()
+    Intent::of(op).preflight.asks == Asks::Image
 }
 
 /// One that found nothing against its node.

@@ -131,12 +131,12 @@ impl Snapshot {
     }
 }
 
-/// Whether the NodeOp works on the node by this Job, which names it as its owner. Whoever may create Jobs can write
-/// that: a NodeOp that is there, is not over or is, of that namespace. So the NodeOp has to know of it. Its
-/// status names the Job, before there is one; or it is as the Go operator left it, which wrote down its Jobs late
-/// or never; or the Job has a name that this NodeOp gives to its own, and the NodeOp has been at the node: then
-/// its status may not tell any more, and a Job of such a name is ended once the node is finished. Before that it
-/// would keep the node from the very NodeOp that it names.
+/// Whether the NodeOp works on the node by this Job, which names it as its owner. Whoever may create Jobs can
+/// write that: a NodeOp that is there, is not over or is, of that namespace. So the NodeOp has to know of it.
+/// Its status names the Job, before there is one; or it is as the Go operator left it, which wrote down its
+/// Jobs late or never; or the Job has a name that this NodeOp gives to its own, and the NodeOp has been at
+/// the node: then its status may not tell any more, and a Job of such a name is ended once the node is
+/// finished. Before that it would keep the node from the very NodeOp that it names.
 pub fn works_by(op: &NodeOp, job: &Owner, node: &str) -> bool {
     let Some(status) = op.status.as_ref().filter(|status| !status.is_legacy()) else { return true };
     let entry = status.node_statuses.get(node);

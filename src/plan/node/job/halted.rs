@@ -1,7 +1,8 @@
-//! A pod with which its kubelet does not go on. After a boot of the node, a pod that is never restarted and of
-//! which a container is known already gets no new sandbox (`computePodActions`, kubernetes/kubernetes#118321),
-//! and it has not failed either while a container is still to start. It would stand there until its Job's
-//! deadline. Once deleted it has failed, and the Job's next pod finds the node as it is:
+//! A pod with which its kubelet does not go on. After a boot of the node, a pod that is never restarted and
+//! of which a container is known already gets no new sandbox (`computePodActions`,
+//! kubernetes/kubernetes#118321), and it has not failed either while a container is still to start. It would
+//! stand there until its Job's deadline. Once deleted it has failed, and the Job's next pod finds the node as
+//! it is:
 //!
 //! | what had ended in it | what follows |
 //! |---|---|
@@ -41,8 +42,8 @@ const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// What is said of such a pod.
 const HALTED: &str = "the node has booted since, and its kubelet does not go on with the pod";
 
-/// What follows from a pod of the Job, which is active, that has stood still since the node's boot. The pod is
-/// read live first, and it may have gone on after all.
+/// What follows from a pod of the Job, which is active, that has stood still since the node's boot. The pod
+/// is read live first, and it may have gone on after all.
 pub fn after_a_boot(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Decision>> {
     let At::Job(step) = &ctx.work.at else { return None.into() };
     let is_left = step.let_go_in.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
@@ -76,9 +77,9 @@ pub fn after_a_boot(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) ->
     Some(Failure::JobFailed { why: "ended by the operator".into(), end }.gives_up()).into()
 }
 
-/// A pod that the Job made later may have begun in this boot. A kubelet starts the lock's holder again when it
-/// ends, unless it does not go on with the pod at all; of any other container only the Job's first pod, which
-/// was made in the boot that is left, proves that.
+/// A pod that the Job made later may have begun in this boot. A kubelet starts the lock's holder again when
+/// it ends, unless it does not go on with the pod at all; of any other container only the Job's first pod,
+/// which was made in the boot that is left, proves that.
 fn has_lost_its_lock(pod: &PodView) -> bool {
     pod.containers.iter().any(|it| it.holds_lock() && it.ended().is_some())
 }

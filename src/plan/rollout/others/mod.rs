@@ -144,9 +144,9 @@ pub fn holder(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Option<NotTaken>
     Some(NotTaken::claimed(&op.id, &node.claimed_by.clone().or_else(recorded)?))
 }
 
-/// Whether another NodeOp works by the Job (see [`Snapshot::worker`]). The Go operator knew no claims: its Jobs
-/// alone say then that their nodes are taken, and a second agent must not write to the disk. A NodeOp that no
-/// cache shows does not count: those of the Go operator were all there before we led.
+/// Whether another NodeOp works by the Job (see [`Snapshot::worker`]). The Go operator knew no claims: its
+/// Jobs alone say then that their nodes are taken, and a second agent must not write to the disk. A NodeOp
+/// that no cache shows does not count: those of the Go operator were all there before we led.
 pub fn works_by(snapshot: &Snapshot, op: &Op, job: &JobView) -> bool {
     !job.is_of(&op.id) && snapshot.worker(job, &job.node).is_some()
 }

@@ -80,8 +80,8 @@ impl PreflightContext<'_> {
         self.try_again(first, &why)
     }
 
-    /// The next attempt, in the boot in which the node is now, or the end of a node that boots for ever. A check may
-    /// run for longer than pods may be lost, so the time counts from the first loss.
+    /// The next attempt, in the boot in which the node is now, or the end of a node that boots for ever. A
+    /// check may run for longer than pods may be lost, so the time counts from the first loss.
     pub(super) fn rebooted(&self, node: &NodeView) -> EntryPlan {
         let record = Preflight { begun_in: Some(node.boot_id.clone()), ..self.record.clone() };
         let since = self.entry.since.filter(|_| record.lost_at.is_some());

@@ -75,8 +75,8 @@ fn differ_in_messages_alone(old: &NodeOpStatus, new: &NodeOpStatus) -> bool {
 
 /// How long after the last write messages are due: after as long as the node whose step is the youngest of
 /// those that say something else had been in it by then. So the first message of a step waits for nothing,
-/// and each further one for longer. A node that was never started waits since its NodeOp was made, and what it
-/// says first is said soon; what no node says seldom changes.
+/// and each further one for longer. A node that was never started waits since its NodeOp was made, and what
+/// it says first is said soon; what no node says seldom changes.
 fn pace(op: &NodeOp, old: &NodeOpStatus, new: &NodeOpStatus) -> Pace {
     let made = op.metadata.creation_timestamp.as_ref();
     let mut since = None;

@@ -178,8 +178,8 @@ impl Life {
         if policy == "Never" {
             let is_over = self.change(|model| {
                 model.end_all(255, "Unknown", self.node.now());
-                // No new sandbox is made for a pod of which a container is known, and it has not failed either
-                // (computePodActions, getPhase). It stands there until somebody deletes it.
+                // No new sandbox is made for a pod of which a container is known, and it has not failed
+                // either (computePodActions, getPhase). It stands there until somebody deletes it.
                 model.halted = !model.is_over_without_sandbox();
                 model.phase = "Pending";
                 !model.halted

@@ -221,7 +221,8 @@ mod tests {
         );
     }
 
-    /// Whoever may create pods in a namespace may invent their controllers. What goes by itself was not evicted.
+    /// Whoever may create pods in a namespace may invent their controllers. What goes by itself was not
+    /// evicted.
     #[test]
     fn the_pods_of_one_namespace_decide_about_no_other() {
         let of = |namespace: &str, number: usize, deleting: bool| {

@@ -36,8 +36,8 @@ impl Halted {
 }
 
 impl Snapshot {
-    /// Since when we have seen the pod halted in the boot in which its node is, which is another one than that
-    /// in which its Job was let go; nothing of any other pod.
+    /// Since when we have seen the pod halted in the boot in which its node is, which is another one than
+    /// that in which its Job was let go; nothing of any other pod.
     pub fn halted_since(&self, pod: &PodView, node: &NodeView) -> Option<Timestamp> {
         let (boot, since) = self.sightings.halted.0.get(&pod.uid)?;
         (*boot == node.boot_id && node.ready && pod.is_halted()).then_some(*since)

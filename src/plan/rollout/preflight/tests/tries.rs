@@ -269,8 +269,8 @@ fn a_moment_in_the_future_is_of_a_wrong_clock() {
     );
 }
 
-/// Whoever has a kubelet's credentials can report one boot after the other; and of a machine that really boots for
-/// ever nothing is found out either.
+/// Whoever has a kubelet's credentials can report one boot after the other; and of a machine that really
+/// boots for ever nothing is found out either.
 #[test]
 fn a_node_that_boots_for_ever_ends_and_one_that_was_rebooted_is_asked_again() {
     let mut world = World::new();
