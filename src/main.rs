@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use kairos_operator::{
     api::error_text::causes,
     cli::{self, Applet},
-    controllers, manifests,
-    node::{self, AppletExit},
-    telemetry,
+    controllers, manifests, node, telemetry,
 };
 
 /// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what
@@ -38,7 +36,8 @@ fn run(applet: Applet) -> ExitCode {
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
         Applet::Upgrade(args) => node::run(|host| node::upgrade::run(&args, host)),
         Applet::Install(args) => node::run(|host| node::install::run(&args, host)),
-        Applet::ImageCheck => node::run(|_| Ok(AppletExit::success(""))),
+        Applet::ImageCheck(args) if args.traced => node::image_check::attempt(&args),
+        Applet::ImageCheck(args) => node::run(|host| node::image_check::run(&args, host)),
         Applet::NodeLabeler(args) => node::run(|host| node::facts::run(&args, host)),
         Applet::NodeLock(args) if args.check => node::probe(|host| node::lock::check(&args, host)),
         Applet::NodeLock(args) => node::run(|host| node::lock::run(&args, host)),

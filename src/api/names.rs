@@ -226,11 +226,12 @@ pub mod container {
     pub const REBOOT: &str = "reboot";
     pub const PREFLIGHT: &str = "preflight";
     pub const INSTALL: &str = "install";
+    pub const IMAGE_CHECK: &str = "image-check";
     pub const FACTS: &str = "node-labeler";
     pub const NODE_LOCK: &str = "node-lock";
 
     /// All of them. Any other container of a pod of ours was added by somebody else.
-    pub const ALL: [&str; 7] = [NODEOP, SENTINEL, REBOOT, PREFLIGHT, INSTALL, FACTS, NODE_LOCK];
+    pub const ALL: [&str; 8] = [NODEOP, SENTINEL, REBOOT, PREFLIGHT, INSTALL, IMAGE_CHECK, FACTS, NODE_LOCK];
 }
 
 /// Conditions of a Node of Kubernetes' own (KEP-5683): that it is in maintenance, and how far its drain is.

@@ -154,7 +154,7 @@ pub struct NodeOpSpec {
     #[schemars(transform = schema::time)]
     pub not_after: Option<Time>,
     /// Decides, before the node is touched, whether it needs the operation, with the container runtime's
-    /// default capabilities and the host's root read-only. Unset: it is asked only whether it gets the image.
+    /// default capabilities and the host's root read-only. With or without it, the image is looked at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).

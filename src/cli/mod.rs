@@ -14,8 +14,8 @@ use crate::{
     controllers::args::{ControllerArgs, with_two_dashes},
     manifests,
     node::{
-        facts::FactsArgs, install::InstallArgs, lock::LockArgs, reboot_waiter::RebootWaiterArgs,
-        sentinel::SentinelArgs, upgrade::UpgradeArgs,
+        facts::FactsArgs, image_check::ImageCheckArgs, install::InstallArgs, lock::LockArgs,
+        reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs, upgrade::UpgradeArgs,
     },
     telemetry::LogLevelArgs,
 };
@@ -65,9 +65,9 @@ pub enum Applet {
     /// Copies this binary to where another image's container can run it.
     #[command(name = applet::INSTALL)]
     Install(InstallArgs),
-    /// Does nothing: that it has run in another image says that the node has that image, and starts it.
+    /// Looks whether the image that it runs in can run a command, without running it.
     #[command(name = applet::IMAGE_CHECK)]
-    ImageCheck,
+    ImageCheck(ImageCheckArgs),
     /// Prints boot, release and boot state of the node.
     #[command(name = applet::NODE_LABELER)]
     NodeLabeler(FactsArgs),

@@ -318,6 +318,11 @@ pub fn install_args() -> Vec<String> {
     vec![format!("--to={INSTALLED}")]
 }
 
+/// Arguments of `image-check`, after the applet's name. `program` is the operation's command, its first word.
+pub fn image_check_args(program: Option<&str>) -> Vec<String> {
+    program.map(|program| format!("--program={program}")).into_iter().collect()
+}
+
 /// Arguments of `node-lock`, after the applet's name.
 pub fn node_lock_args(does: NodeLock) -> Vec<String> {
     let flag = match does {

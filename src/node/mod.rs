@@ -7,6 +7,7 @@
 mod clock;
 pub mod facts;
 pub mod host;
+pub mod image_check;
 pub mod install;
 pub mod lock;
 pub mod os_release;

@@ -81,13 +81,18 @@ fn check() {
 }
 
 #[test]
-fn install_and_facts() {
+fn install_image_check_and_facts() {
     let Applet::Install(args) = parsed(applet::INSTALL, contract::install_args()) else { panic!() };
     assert_eq!(args.to, Path::new(contract::INSTALLED));
     assert!(
         contract::INSTALLED.starts_with(contract::INSTALL_MOUNT)
             && contract::INSTALL_MOUNT.starts_with("/mnt/")
     );
+    for program in [None, Some("/bin/tool"), Some("-x"), Some("")] {
+        let args = contract::image_check_args(program);
+        let Applet::ImageCheck(args) = parsed(applet::IMAGE_CHECK, args) else { panic!() };
+        assert_eq!((args.program.as_deref(), args.traced), (program, false));
+    }
     let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else { panic!() };
     assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
 }

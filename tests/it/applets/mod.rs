@@ -3,6 +3,7 @@
 mod api;
 mod cloud_config;
 mod disk;
+mod image_check;
 mod kernel;
 mod lock;
 mod log_level;

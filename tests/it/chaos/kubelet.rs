@@ -87,8 +87,8 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
                 Need::Upgrade(_) => (0, String::new()),
             }
         }),
-        (container::NODEOP, _) | (_, Some(Applet::ImageCheck)) if unpullable => Outcome::NoImage,
-        (container::PREFLIGHT, Some(Applet::ImageCheck)) => {
+        (container::NODEOP, _) | (_, Some(Applet::ImageCheck(_))) if unpullable => Outcome::NoImage,
+        (container::PREFLIGHT | container::IMAGE_CHECK, Some(Applet::ImageCheck(_))) => {
             ran(&world, &place, true);
             Outcome::Exit(world.time(1, 2000), 0, String::new())
         }

@@ -106,6 +106,7 @@ const LAYERS: &[Layer] = &[
 const EXCEPTIONS: &[(&str, &[&str])] = &[
     // The only door to the kernel.
     ("node/host", &["nix", "rustix", "rustix_libc_wrappers"]),
+    ("node/image_check", &["nix", "rustix"]), // It traces a process of its own.
     // The only applet that talks to the API server.
     ("node/reboot_waiter", &["futures", "k8s_openapi", "kube", "tokio"]),
     // For the calendar that is in the binary with it.

@@ -93,9 +93,10 @@ impl ContainerView {
     }
 
     /// Whether the operation begins with it: it is neither somebody else's nor one that only brings our
-    /// binary, or holds the node's lock.
+    /// binary, looks at the image, or holds the node's lock.
     fn carries_out(&self) -> bool {
-        self.is_ours() && self.name != names::container::INSTALL && !self.holds_lock()
+        let prepares = [names::container::INSTALL, names::container::IMAGE_CHECK];
+        self.is_ours() && !prepares.contains(&self.name.as_str()) && !self.holds_lock()
     }
 
     /// Whether it runs now.

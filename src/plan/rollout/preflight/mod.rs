@@ -23,7 +23,7 @@ use self::{
 };
 use crate::{
     api::{names::container, node_status::NodeReason, node_statuses::Mark, nodeop::Phase},
-    contract::Proceed,
+    contract::{EXIT_PERMANENT, Proceed},
     plan::{
         image,
         model::{
@@ -137,6 +137,9 @@ impl PreflightContext<'_> {
         };
         if pod.role != Role::Preflight || !pod.is_of(&self.op.id) || pod.node != node.name {
             return self.foreign(pod).into();
+        }
+        if let Some(refused) = refused_image(pod) {
+            return self.fail(PreflightFailure::Ended(refused.to_string())).into();
         }
         let Some(check) = pod.containers.iter().find(|found| found.name == container::PREFLIGHT) else {
             return self.not_started(pod);
@@ -257,6 +260,13 @@ impl PreflightContext<'_> {
     fn moves(&self, state: State, message: impl fmt::Display) -> EntryPlan {
         EntryPlan::Record(Box::new(self.entry.moved(self.snapshot.now, state, message)))
     }
+}
+
+/// How our look at the operation's image ended, ahead of a check of the user's, if it found that the image
+/// can't run the command. The kubelet would let it look again.
+fn refused_image(pod: &PodView) -> Option<Ended> {
+    let look = pod.containers.iter().find(|found| found.name == container::IMAGE_CHECK)?;
+    look.ended().or_else(|| look.last.clone()).filter(|ended| ended.code == i32::from(EXIT_PERMANENT))
 }
 
 /// Whether it is our own check for the release that is asked, and not a user's command.

@@ -124,3 +124,27 @@ fn our_own_check_is_asked_once() {
     let told = "Preflight failed: exit code 70: the image's release is older (see docs: preflight-failed)";
     assert_eq!(world.comes_to(1), (Phase::Failed, told.into()));
 }
+
+/// The kubelet would let our look at the operation's image look again, ahead of the user's check.
+#[test]
+fn an_image_that_cannot_run_the_command_fails_its_node_ahead_of_the_check() {
+    let refused = ended(42, "Error", "the image can't run the command: /bin/tool is not there");
+    let why = "Preflight failed: exit code 42: the image can't run the command: /bin/tool is not there";
+    let cases = [
+        (refused.clone(), None, Phase::Failed),
+        (waits("CrashLoopBackOff"), Some(&refused), Phase::Failed),
+        (ended(0, "Completed", ""), None, Phase::Preflight),
+        (ended(137, "Error", ""), None, Phase::Preflight),
+    ];
+    for (state, last, phase) in cases {
+        let mut world = World::new();
+        let last = last.and_then(|last| ContainerView::new("", last.clone()).ended());
+        let look = ContainerView { last, ..ContainerView::new(container::IMAGE_CHECK, state) };
+        world.pod(|pod| {
+            let check = ContainerView::new(container::PREFLIGHT, waits("PodInitializing"));
+            pod.containers = vec![look, check];
+        });
+        let (found, message) = world.comes_to(3);
+        assert_eq!((found, message.contains(why)), (phase, phase == Phase::Failed), "{message}");
+    }
+}
