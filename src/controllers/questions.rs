@@ -212,7 +212,9 @@ async fn other_replica(client: &Client, snapshot: &Snapshot, node: &str) -> anyh
     let own = in_time(api.get(name)).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::NotFound) };
     let (mut answer, bound) = (Answer::NotFound, Bound::for_nodes(snapshot.nodes.len()));
-    each(&api, &ListParams::default(), bound, |pod| {
+    // Pods that have ended may have piled up, and stand in for nobody.
+    let open = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+    each(&api, &open, bound, |pod| {
         if owner(&pod).as_ref() == Some(&ours) && stays_elsewhere(&pod, node) {
             let ready = static_pods::is_ready(&pod) || answer == Answer::Found;
             answer = if ready { Answer::Found } else { Answer::Pending };
@@ -224,9 +226,8 @@ async fn other_replica(client: &Client, snapshot: &Snapshot, node: &str) -> anyh
 }
 
 fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let there = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|at| at != node);
-    there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    there && pod.metadata.deletion_timestamp.is_none()
 }
 
 async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {

@@ -52,7 +52,7 @@ fn settings() -> Vec<Setting> {
             "Secrets that the pods with the operator's image pull with: [{name: …}]. Each is looked for in the pod's own namespace: the \
              release's, and those of the operations.",
             json!([]),
-            list(),
+            json!({"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "minLength": 1}}}}),
         ),
         setting(
             "replicas",
@@ -246,10 +246,11 @@ fn template(mut object: Value) -> anyhow::Result<String> {
         "ClusterRole" => aggregate(&mut object),
         _ => {}
     }
-    let text = yaml::document(&object)?;
-    Ok(filled(
-        &text.replace(install::NAMESPACE, "{{ .Release.Namespace }}").replace(MANAGED, MANAGED_BY_HELM),
-    ))
+    let text = yaml::document(&object)?.replace(MANAGED, MANAGED_BY_HELM);
+    // A name of digits is no number.
+    let own = format!("namespace: {}\n", install::NAMESPACE);
+    let text = text.replace(&own, "namespace: {{ .Release.Namespace | quote }}\n");
+    Ok(filled(&text.replace(install::NAMESPACE, "{{ .Release.Namespace }}")))
 }
 
 const MANAGED: &str = "app.kubernetes.io/managed-by: kustomize";
@@ -327,7 +328,7 @@ fn filled(text: &str) -> String {
                 Some(("more", "imagePullSecrets")) => writeln!(
                     out,
                     "{indent}{{{{- with .Values.imagePullSecrets }}}}\n{indent}- name: OPERATOR_IMAGE_PULL_SECRETS\n\
-                     {indent}  value: {{{{ range $i, $secret := . }}}}{{{{ if $i }}}},{{{{ end }}}}{{{{ $secret.name }}}}{{{{ end }}}}\n\
+                     {indent}  value: \"{{{{ range $i, $secret := . }}}}{{{{ if $i }}}},{{{{ end }}}}{{{{ $secret.name }}}}{{{{ end }}}}\"\n\
                      {indent}{{{{- end }}}}"
                 ),
                 Some(("more", path)) => writeln!(
@@ -351,7 +352,7 @@ fn scalar(which: &str) -> String {
             .to_owned(),
         "pull-policy" => "{{ .Values.image.pullPolicy }}".to_owned(),
         "replicas" => "{{ .Values.replicas }}".to_owned(),
-        _ => format!("{{{{ .Values.priorityClassName | default \"{}\" }}}}", install::ACCOUNT),
+        _ => format!("{{{{ .Values.priorityClassName | default \"{}\" | quote }}}}", install::ACCOUNT),
     }
 }
 

@@ -147,6 +147,14 @@ fn deployment(operator: &Operator, place: &PlaceArgs) -> Checked {
             );
             (Verdict::Bad, says)
         }
+        Operator::Several(names) => (
+            Verdict::Bad,
+            format!(
+                "{} in namespace {} lead in turn; delete what is not this operator, see docs/migration.md",
+                names.join(" and "),
+                place.operator_namespace
+            ),
+        ),
         Operator::There { name, image, ready, wanted, .. } => {
             let says = format!("{name}: {ready} of {wanted} Ready");
             match operator.not_rolled_out(place) {

@@ -34,6 +34,8 @@ pub enum Operator {
     /// The user may not look.
     Unknown(String),
     Missing,
+    /// More than one, by their names. They share a Lease, and which of them leads acts.
+    Several(Vec<String>),
     There {
         name: String,
         image: String,
@@ -74,7 +76,11 @@ pub async fn operator(connection: &Connection, place: &PlaceArgs) -> Result<Oper
         }
         found => found.doing(|| format!("listing Deployments in namespace {namespace}"))?.items,
     };
-    Ok(found.first().map_or(Operator::Missing, there))
+    Ok(match found.as_slice() {
+        [] => Operator::Missing,
+        [one] => there(one),
+        several => Operator::Several(several.iter().map(ResourceExt::name_any).collect()),
+    })
 }
 
 fn there(deployment: &Deployment) -> Operator {

@@ -109,6 +109,7 @@ async fn operator(connection: &Connection, place: &PlaceArgs) -> Value {
             json!({"deployment": name, "image": image, "ready": ready, "replicas": wanted, "rolledOut": rolled_out})
         }
         Ok(Operator::Missing) => json!("there is none"),
+        Ok(Operator::Several(names)) => json!(names),
         Ok(Operator::Unknown(why)) => json!(format!("not readable: {why}")),
         Err(failure) => json!(format!("not readable: {}", failure.what)),
     };

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     api::{
         child,
-        names::MANAGED_BY_UPGRADE,
         nodeop::{NodeOp, NodeStatus, Phase, Step},
         text::listed,
         upgrade::NodeOpUpgrade,
@@ -223,9 +222,7 @@ async fn open(target: &Target, connection: &Connection) -> Result<Operation> {
     if operation.deleting {
         return Err(Failure::new(format!("{} is being deleted", operation.full())).ending(Code::Refused));
     }
-    let labels = &operation.object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
-    if operation.kind == Kind::NodeOp && labels == MANAGED_BY_UPGRADE {
-        let owner = operation.upgrade.as_ref().unwrap_or(&operation.name);
+    if let Some(owner) = &operation.upgrade {
         return Err(Failure::new(format!(
             "{} belongs to NodeOpUpgrade {owner}, which decides",
             operation.full()

@@ -41,6 +41,9 @@ pub async fn run(args: &VersionArgs, connection: &Connection, screen: &Screen) -
         installed::Operator::Missing => {
             format!("operator: none in namespace {}", args.place.operator_namespace)
         }
+        installed::Operator::Several(names) => {
+            format!("operator: several in namespace {}: {}", args.place.operator_namespace, names.join(", "))
+        }
         installed::Operator::There { image, .. } => format!("operator {image}"),
     })?;
     Ok(Code::Done)

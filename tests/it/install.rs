@@ -292,13 +292,35 @@ fn an_overlay_sets_the_image_in_one_place() {
 
 #[test]
 fn a_misspelt_value_is_refused_by_its_name() {
-    for (value, told) in
-        [("replica=3", "replica"), ("replicas=0", "replicas"), (r#"image.digest="latest""#, "digest")]
-    {
+    for (value, told) in [
+        ("replica=3", "replica"),
+        ("replicas=0", "replicas"),
+        (r#"image.digest="latest""#, "digest"),
+        ("imagePullSecrets=[{}]", "name"),
+    ] {
         let Some(refused) = chart(&[value]) else { return };
         let error = refused.unwrap_err();
         assert!(error.contains(told), "{value}: {error}");
     }
+}
+
+/// YAML takes a bare word of digits for a number, which the API server refuses where a text is wanted.
+#[test]
+fn names_of_digits_are_texts() {
+    let Some(mut helm) = tool("helm") else { return };
+    helm.args(["template", "operator"]).arg(manifests().join("chart")).args(["--namespace", "2024"]);
+    helm.args(["--set-json", r#"imagePullSecrets=[{"name":"20260101"},{"name":"b"}]"#]);
+    helm.args(["--set-json", r#"priorityClassName="7""#]);
+    for object in output(helm).unwrap().values() {
+        let namespace = &object["metadata"]["namespace"];
+        assert!(namespace.is_null() || namespace == "2024", "{object:#}");
+    }
+    let one = r#"imagePullSecrets=[{"name":"20260101"}]"#;
+    let deployment =
+        &chart(&[one]).unwrap().unwrap()[&("Deployment".into(), "operator-kairos-operator".into())];
+    let variables = deployment.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap();
+    let secrets = variables.iter().find(|found| found["name"] == "OPERATOR_IMAGE_PULL_SECRETS").unwrap();
+    assert_eq!(secrets["value"], "20260101");
 }
 
 /// An account is named in the policy that bounds the operator: in another namespace it must be that one.

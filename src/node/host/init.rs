@@ -25,9 +25,10 @@ const SYSTEMD_REBOOT: i32 = 39;
 const CAP_SYS_BOOT: u32 = 22;
 
 /// How long after the kernel's the start of a machine's own init may be, in ticks of a hundredth of a second:
-/// it is the first process, and on a machine it starts within a second or two. A node that is a container
-/// (kind, k3d) has one that was started whenever the container was.
-const INIT_OF_A_MACHINE: u64 = 60 * 100;
+/// the kernel makes it before it looks for any device, within a second. A node that is a container (kind,
+/// k3d) has one that was started when the container was, which is seconds after the kernel at the earliest:
+/// container runtimes start theirs anew with the machine.
+const INIT_OF_A_MACHINE: u64 = 5 * 100;
 
 /// How long `sync` may take. A dead network disk holds it for ever, and the reboot is what ends that.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);

@@ -117,7 +117,7 @@ impl Cluster {
             self.look_at_job(job_uid).await
         };
         let pod = match within(SHORT, self.pods.get_opt(&self.me.name)).await {
-            Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid),
+            Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid, &self.owner_uid),
             Err(error) => self.unanswered("the pod", &error, Pod::Unknown),
         };
         Live { pod, job }
@@ -134,9 +134,9 @@ impl Cluster {
     /// annotated.
     pub async fn announce(&self, state: &str) -> Announced {
         match self.annotate(state).await {
-            Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid)),
+            Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid, &self.owner_uid)),
             Err(RequestError::Answer(error)) if is_code(&error, 404) => {
-                Announced::Done(judge_pod(None, &self.me.uid))
+                Announced::Done(judge_pod(None, &self.me.uid, &self.owner_uid))
             }
             Err(RequestError::Answer(error)) if is_replaced(&error) => {
                 Announced::Done(Pod::Lost("was replaced".into()))
@@ -234,8 +234,9 @@ impl Listed {
     }
 }
 
-/// What a live pod means, `None` being a 404.
-fn judge_pod(pod: Option<&KubePod>, uid: &str) -> Pod {
+/// What a live pod means, `None` being a 404. One that its NodeOp owns no more (`--cascade=orphan`) is
+/// nobody's: no controller sees it as a waiter, and none could call its reboot off.
+fn judge_pod(pod: Option<&KubePod>, uid: &str, owner_uid: &str) -> Pod {
     let Some(pod) = pod else { return Pod::Lost("is gone".into()) };
     if pod.metadata.uid.as_deref() != Some(uid) {
         return Pod::Lost("was replaced".into());
@@ -243,9 +244,18 @@ fn judge_pod(pod: Option<&KubePod>, uid: &str) -> Pod {
     if pod.metadata.deletion_timestamp.is_some() {
         return Pod::Lost("is being deleted".into());
     }
+    if !is_owned(&pod.metadata, owner_uid) {
+        return Pod::Lost("belongs to no NodeOp any more".into());
+    }
     let annotations: Option<&BTreeMap<String, String>> = pod.metadata.annotations.as_ref();
     let state = annotations.and_then(|annotations| annotations.get(names::REBOOT_STATE));
     Pod::Ours { completed: state.is_some_and(|state| state == reboot_state::COMPLETED) }
+}
+
+/// Whether that NodeOp controls it.
+fn is_owned(metadata: &kube::api::ObjectMeta, owner_uid: &str) -> bool {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == owner_uid)
 }
 
 /// What a live Job means, `None` being a 404. Only the conditions `Complete` and `Failed` are final; the
@@ -259,8 +269,7 @@ fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> J
     if job_uid.is_some_and(|uid| job.metadata.uid.as_deref() != Some(uid)) {
         return over("was replaced");
     }
-    let owner = job.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    if owner.is_none_or(|owner| owner.uid != owner_uid) {
+    if !is_owned(&job.metadata, owner_uid) {
         return over("belongs to somebody else");
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -359,7 +368,11 @@ mod tests {
         let pod = |meta: serde_json::Value| -> KubePod {
             serde_json::from_value(json!({ "metadata": meta })).unwrap()
         };
-        let judge = |meta| judge_pod(Some(&pod(meta)), "u");
+        let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": "o", "controller": true});
+        let judge = |mut meta: serde_json::Value| {
+            meta["ownerReferences"] = json!([owner]);
+            judge_pod(Some(&pod(meta)), "u", "o")
+        };
         assert_eq!(judge(json!({"uid": "u"})), Pod::Ours { completed: false });
         assert_eq!(
             judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})),
@@ -374,6 +387,8 @@ mod tests {
             judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
             Pod::Lost(_)
         ));
-        assert!(matches!(judge_pod(None, "u"), Pod::Lost(_)));
+        assert!(matches!(judge_pod(None, "u", "o"), Pod::Lost(_)));
+        let orphan = pod(json!({"uid": "u"}));
+        assert!(matches!(judge_pod(Some(&orphan), "u", "o"), Pod::Lost(_)), "nobody could call it off");
     }
 }

@@ -39,6 +39,11 @@ struct State {
     events: Vec<Value>,
 }
 
+/// The NodeOp that controls waiter and Job.
+fn owner() -> Value {
+    json!({ "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": OWNER, "controller": true })
+}
+
 /// The server; clones are handles to it. Its threads end with the process.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -74,10 +79,9 @@ impl Api {
     pub fn job(&self, condition: Option<&str>) {
         let conditions: Vec<_> =
             condition.iter().map(|type_| json!({ "type": type_, "status": "True" })).collect();
-        let owner = json!({ "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": OWNER, "controller": true });
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": { "name": JOB, "namespace": NAMESPACE, "uid": "job-uid", "ownerReferences": [owner] },
+            "metadata": { "name": JOB, "namespace": NAMESPACE, "uid": "job-uid", "ownerReferences": [owner()] },
             "status": { "conditions": conditions },
         });
         self.change(|state| state.job = Some(job));
@@ -260,7 +264,7 @@ impl State {
                     self.annotations.insert(key.clone(), value.as_str().unwrap_or_default().into());
                 }
             }
-            let metadata = json!({ "name": POD, "namespace": NAMESPACE, "uid": self.pod_uid, "annotations": self.annotations });
+            let metadata = json!({ "name": POD, "namespace": NAMESPACE, "uid": self.pod_uid, "annotations": self.annotations, "ownerReferences": [owner()] });
             (200, json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata }))
         } else if path == format!("{jobs}/{JOB}") {
             self.job.clone().map_or_else(gone, |job| (200, job))

@@ -152,6 +152,16 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
     let said = "acting on the same nodes: Deployment operator-kairos-operator in namespace kairos-operator;";
     assert!(both.code == 2 && both.out.contains(said), "{both:?}");
 
+    // Beside ours it shares the Lease, and which of the two leads is not said by what is Ready.
+    let mut beside =
+        (*stage.cluster.get("deployments.apps", "operator-system", "operator-kairos-operator").unwrap())
+            .clone();
+    beside["metadata"] = json!({"name": "kairos-operator", "namespace": "operator-system", "labels": beside["metadata"]["labels"]});
+    stage.cluster.apply(&beside.to_string()).await.unwrap();
+    let both = stage.run(&["check"]).await;
+    let said = "kairos-operator and operator-kairos-operator in namespace operator-system lead in turn;";
+    assert!(both.code == 2 && both.out.contains(said), "{both:?}");
+
     // The Go operator's kinds have the same names and fewer fields.
     let crd = stage
         .cluster

@@ -130,11 +130,20 @@ async fn an_operation_is_held_and_goes_on() {
         );
     }
     // The NodeOp of an upgrade does as the upgrade says.
+    let uid = stage.cluster.get(UPGRADES, "default", "new").unwrap()["metadata"]["uid"].clone();
     let child = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "spec": {"command": ["x"]},
-        "metadata": {"name": "up2", "namespace": "default", "labels": {"app.kubernetes.io/managed-by": "nodeopupgrade-controller"}}});
+        "metadata": {"name": "up2", "namespace": "default", "labels": {"app.kubernetes.io/managed-by": "nodeopupgrade-controller"},
+            "ownerReferences": [{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "new", "uid": uid, "controller": true}]}});
     stage.cluster.apply(&child.to_string()).await.unwrap();
-    let child = stage.run(&["pause", "nop/up2"]).await;
-    assert!(child.code == 2 && child.err.ends_with("Name that one: nou/up2\n"), "{child:?}");
+    let paused = stage.run(&["pause", "nop/up2"]).await;
+    assert!(paused.code == 2 && paused.err.ends_with("Name that one: nou/new\n"), "{paused:?}");
+    // One that outlived it, or was restored without it, does as its own spec says.
+    let mut orphan = child;
+    orphan["metadata"] =
+        json!({"name": "up3", "namespace": "default", "labels": orphan["metadata"]["labels"]});
+    stage.cluster.apply(&orphan.to_string()).await.unwrap();
+    let paused = stage.run(&["pause", "nop/up3"]).await;
+    assert_eq!(paused.code, 0, "{paused:?}");
 }
 
 /// What joins or drifts is taken in further rounds, and those can be held and ended, too.
