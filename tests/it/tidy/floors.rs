@@ -100,7 +100,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     (
         "plan::node::job",
-        &["pods", "remake", "unrecorded", "deadline", "start", "halted", "make", "outcome", "failed", "run"],
+        &["pods", "remake", "unrecorded", "start", "halted", "make", "outcome", "failed", "run", "adopted"],
     ),
     (
         "plan::rollout",

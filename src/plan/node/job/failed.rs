@@ -36,7 +36,7 @@ const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// Whether a Job with this reason has failed because its time was over.
-fn ran_out(why: &str) -> bool {
+pub fn ran_out(why: &str) -> bool {
     why.starts_with(DEADLINE_EXCEEDED)
 }
 
@@ -55,12 +55,12 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     // nothing yet.
     let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
     let unseen = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended < job.failed);
-    if unseen && ctx.snapshot.now < until && !ctx.is_adopted() {
+    if unseen && ctx.snapshot.now < until {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
     }
     // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one
     // is told that the operation has succeeded.
-    if let Some(beside) = pods.succeeded_beside(&job.state).filter(|_| !ctx.is_adopted()) {
+    if let Some(beside) = pods.succeeded_beside(&job.state) {
         if let Some(next) = outcome::another_content(ctx, pods) {
             return next.into();
         }
@@ -92,7 +92,7 @@ fn end(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> J
         return JobEnd::AtItsDeadline;
     }
     let Some(said) = pods.last_message() else {
-        let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
+        let gone = job.failed > 0 && pods.all.is_empty();
         return if gone { JobEnd::PodsGone } else { JobEnd::Untold };
     };
     if ctx.op.intent.reboot && pods.succeeded_unrecorded() {
@@ -138,7 +138,7 @@ fn heard_later(
 
 /// What the Job recorded of its success, where a reboot was to follow.
 fn recorded_after_all(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Sentinel> {
-    pods.recorded_after_all().filter(|_| ctx.op.intent.reboot && !ctx.is_adopted())
+    pods.recorded_after_all().filter(|_| ctx.op.intent.reboot)
 }
 
 /// What follows from the end of a Job of which nothing had begun, whatever kept its pods from starting;
@@ -150,7 +150,7 @@ fn not_begun(
     pods: &JobPods<'_>,
     why: &str,
 ) -> Option<Planned<Decision>> {
-    let ran = || ctx.is_adopted() || ctx.work.succeeded_in().is_some() || ctx.snapshot.may_have_begun(job);
+    let ran = || ctx.work.succeeded_in().is_some() || ctx.snapshot.may_have_begun(job);
     if !matches!(job.state, JobState::Failed(_)) || ran() {
         return None;
     }

@@ -47,7 +47,7 @@ const HALTED: &str = "the node has booted since, and its kubelet does not go on 
 pub fn after_a_boot(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Decision>> {
     let At::Job(step) = &ctx.work.at else { return None.into() };
     let is_left = step.let_go_in.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
-    if !is_left || ctx.is_adopted() || ctx.op.deleting {
+    if !is_left || ctx.op.deleting {
         return None.into();
     }
     let is_first = job.failed == 0 && pods.count_failed() == 0;

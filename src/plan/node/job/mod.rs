@@ -1,9 +1,10 @@
 //! The operation itself: a Job on the node, allowed to run once its UID is recorded, and what came of it.
 //!
 //! `make` is the Job before it runs, `run` while it does, and `outcome`, `failed` and `unrecorded` are what
-//! follows from its end. `pods` is what its pods tell, read once for all of them.
+//! follows from its end. `pods` is what its pods tell, read once for all of them. `adopted` is all that is
+//! different with a Job of the Go operator's; the other files are not about those.
 
-mod deadline;
+mod adopted;
 mod failed;
 mod halted;
 mod make;
@@ -36,6 +37,7 @@ pub fn advance(ctx: &NodeContext<'_>, step: &JobStep) -> Planned<Decision> {
     match (uid, ctx.snapshot.jobs.get(&key)) {
         (None, None) => make::make(ctx, name, step),
         (None, Some(job)) => make::made(ctx, job),
+        (Some(uid), Some(job)) if job.uid == uid && ctx.is_adopted() => adopted::advance(ctx, job),
         (Some(uid), Some(job)) if job.uid == uid => run::advance(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
         // is final.

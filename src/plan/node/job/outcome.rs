@@ -11,7 +11,6 @@ use crate::{
             context::{Decision, NodeContext},
             end::{self, End},
             failure::Failure,
-            legacy,
             state::{At, ImageRecord, Reboot, WaiterRecord, Working},
             waiter,
             waiting::Waiting,
@@ -23,14 +22,6 @@ use crate::{
 pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     if !ctx.op.intent.reboot {
         return unbooted(ctx, pods);
-    }
-    if ctx.is_adopted() {
-        let Planned { value, effects } = legacy::boot_to_leave(ctx);
-        return match value {
-            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None).into(),
-            None if !effects.is_asking() => Failure::RebootNotProved.into(),
-            None => Waiting::BootBeforeReboot.with(effects),
-        };
     }
     match pods.sentinel() {
         SentinelReport::Found(found) => follow_sentinel(ctx, pods, found).into(),
@@ -45,9 +36,6 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
 /// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what
 /// is not taken.
 pub fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
-    if ctx.is_adopted() {
-        return None;
-    }
     let why = pods.all.iter().find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
     Some(Failure::OtherContent { why }.gives_up())
 }
@@ -118,7 +106,7 @@ fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) 
 
 /// The operation has succeeded, in the boot that its record names if there is one. What it does not say of
 /// the image the preflight may have said: that is proved by the boot as well.
-fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
+pub fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
     let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
     let (left, known) = (sentinel.map(|found| found.boot), &ctx.work.found);
     let found = ImageRecord {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
-const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+pub const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// When a Job has had no pod for this time, and the API server refuses one for a reason that does not pass by
 /// itself, as it would have before the node was taken, no waiting helps where nothing has begun.
@@ -42,7 +42,7 @@ const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
     let known = effects.absorb(known(ctx, pods));
-    if ctx.is_adopted() || ctx.snapshot.may_have_begun(job) {
+    if ctx.snapshot.may_have_begun(job) {
         return began(ctx, job, pods, known).with(effects);
     }
     let asked = pods.all.iter().any(|pod| pod_news::is_asked(ctx.snapshot, pod, &effects));
@@ -67,15 +67,13 @@ fn began(
         let why = match pods.last_failure() {
             // What its last try failed of is said with it.
             Some(last) => Waiting::JobTries { failed: pods.count_failed(), last: Some(last) },
-            None if gone > 0 && pods.all.is_empty() && !ctx.is_adopted() => {
-                Waiting::JobTries { failed: gone, last: None }
-            }
+            None if gone > 0 && pods.all.is_empty() => Waiting::JobTries { failed: gone, last: None },
             None => Waiting::JobRuns,
         };
         return why.on(ctx.node).with(effects);
     };
     let why = Waiting::JobHeldUp { why: blocker.why.to_string() }.on(ctx.node);
-    if ctx.is_adopted() || pods.run() {
+    if pods.run() {
         return why.with(effects);
     }
     until_late(ctx, job, why, blocker, NextPod::Further).with(effects)
@@ -236,9 +234,6 @@ fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>
 /// that changes pods, or since the pod's account is not there. A controller that has one by now has made it,
 /// whatever its Events say: they come late, and some never.
 fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Blocker>> {
-    if ctx.is_adopted() {
-        return adopted(ctx, job).map(|why| why.map(|why| Blocker { why, lasts: false }));
-    }
     if job.has_pod || !pods.all.is_empty() {
         return None.into();
     }
@@ -261,32 +256,8 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     Planned::from(Some(Blocker { why, lasts })).with(again).with(Effects::ask(open))
 }
 
-/// What keeps the pod of an adopted Job, or that Job from having one. Such pods carry no label of ours, so
-/// that no watch shows them; and what the Go operator made is not tried.
-fn adopted(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
-    if job.has_ready_pod {
-        return None.into();
-    }
-    let due = later(ctx.snapshot.idle_since(job), POD_EXPECTED_WITHIN);
-    if ctx.snapshot.now < due {
-        return Planned::from(None).with(Effects::wake_at(due));
-    }
-    let (why, open) = if job.has_pod {
-        let question = about(job, Regarding::PodsOfJob);
-        match ctx.snapshot.news(&question) {
-            Some(News::Warns(why)) => (Some(NotBegun::Pod(why.to_owned())), None),
-            Some(News::Pulls(_) | News::Nothing) => (None, None),
-            None => (None, Some(question)),
-        }
-    } else {
-        let (why, open) = controller_says(ctx, job);
-        (Some(why), open)
-    };
-    let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
-    Planned::from(why).with(again).with(Effects::ask(open))
-}
-
-fn about(job: &JobView, of: Regarding) -> Question {
+/// What asks for Events of a Job, or of its pods.
+pub fn about(job: &JobView, of: Regarding) -> Question {
     let (namespace, name, uid) = (job.namespace.clone(), job.name.clone(), job.uid.clone());
     Question::Events { of, namespace, name, uid }
 }

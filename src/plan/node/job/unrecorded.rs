@@ -27,7 +27,7 @@ use crate::plan::{
 /// The Job has failed; this is what follows if the command has succeeded and that is not recorded.
 pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<Decision>> {
     let intent = &ctx.op.intent;
-    if !intent.reboot || intent.upgrade || ctx.op.deleting || ctx.is_adopted() {
+    if !intent.reboot || intent.upgrade || ctx.op.deleting {
         return None.into();
     }
     let Some((boot, since)) = succeeded_in(ctx, job, pods) else { return None.into() };

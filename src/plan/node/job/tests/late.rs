@@ -34,6 +34,25 @@ fn late(job_uid: &str, boot: &str, followed: bool) -> World {
 }
 
 #[test]
+fn a_job_whose_pod_has_succeeded_gets_time_to_be_counted_once() {
+    let extended = |deadline_seconds, phase| {
+        let mut world = suspended().op(|op| op.spec.active_deadline_seconds = Some(900));
+        let name = fixtures::job_name();
+        let job =
+            JobView { deadline_seconds: Some(deadline_seconds), ..fixtures::job(&name, JobState::Active) };
+        world.put(PodView { phase, ..fixtures::pod(Role::Job, "p", Owner::job(&name, "ju"), "n1") });
+        world.snapshot.jobs.insert(("ns".into(), name), Arc::new(job));
+        world.pass(1).actions.into_iter().find_map(|action| match action {
+            Action::ExtendJob { job, deadline_seconds } if job.uid == "ju" => Some(deadline_seconds),
+            _ => None,
+        })
+    };
+    assert_eq!(extended(900, PodPhase::Succeeded), Some(960));
+    assert_eq!(extended(960, PodPhase::Succeeded), None, "once");
+    assert_eq!((extended(900, PodPhase::Running), extended(900, PodPhase::Failed)), (None, None));
+}
+
+#[test]
 fn what_its_pod_recorded_is_a_success() {
     for (job_uid, boot, followed, comes_to) in [
         ("ju", "b1", false, "reboots"),

@@ -1,7 +1,7 @@
 //! A Job's pod that does not begin, and of which nobody says why.
 
 use super::{
-    super::{pods::JobPods, start::began_or_waits},
+    super::{adopted, pods::JobPods, start::began_or_waits},
     *,
 };
 use crate::plan::{
@@ -250,7 +250,7 @@ fn what_keeps_the_pod_of_an_adopted_job_is_asked_for_until_it_is_ready() {
         let (namespace, name, uid) = ("ns".into(), name.into(), "ju".into());
         let question = Question::Events { of, namespace, name, uid };
         world.snapshot.answers = answer.map(|answer| (question, answer)).into_iter().collect();
-        line(&world.decide(|ctx| began_or_waits(ctx, job, &JobPods::of(ctx, "ju"))))
+        line(&world.decide(|ctx| adopted::advance(ctx, job)))
     };
     let waits = job(true, false);
     assert!(told(&waits, Regarding::PodsOfJob, None).contains("asks listing the pods of Job ns/op-n1-x7k2q"));
