@@ -107,6 +107,23 @@ impl<T> Planned<T> {
     }
 }
 
+/// A guard: it decides, or it does not; and what goes with it goes with what is decided in the end.
+impl<T> Planned<Option<T>> {
+    /// The guard, and if it does not decide, the next one.
+    pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        let Self { value, mut effects } = self;
+        let value = value.or_else(|| effects.absorb(next()));
+        Self { value, effects }
+    }
+
+    /// The guard, and if it does not decide, what is done then.
+    pub fn unwrap_or_else(self, last: impl FnOnce() -> Planned<T>) -> Planned<T> {
+        let Self { value, mut effects } = self;
+        let value = value.unwrap_or_else(|| effects.absorb(last()));
+        Planned { value, effects }
+    }
+}
+
 /// Nothing goes with it.
 impl<T> From<T> for Planned<T> {
     fn from(value: T) -> Self {

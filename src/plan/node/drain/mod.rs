@@ -182,11 +182,9 @@ fn after_pods(
     record: &state::DrainRecord,
     left: Vec<String>,
 ) -> Planned<Progress> {
-    let mut effects = Effects::default();
-    let progress = effects
-        .absorb(volumes::wait(ctx, record))
-        .or_else(|| effects.absorb(own::evict(ctx, options, record.started)).map(Progress::Going));
-    Planned { value: progress.unwrap_or(Progress::Done(left)), effects }
+    volumes::wait(ctx, record)
+        .or_else(|| own::evict(ctx, options, record.started).map(|going| going.map(Progress::Going)))
+        .map(|progress| progress.unwrap_or(Progress::Done(left)))
 }
 
 /// Says which pods stay on the node while the operation runs.

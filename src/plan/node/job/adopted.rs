@@ -48,7 +48,7 @@ pub fn advance(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
         JobState::Active if ctx.op.deleting => run::cancel(ctx, job, true).with(bound(ctx, job)),
         JobState::Active if job.suspended => make::resume(ctx, job, &JobPods::of(ctx, &job.uid)),
-        JobState::Active => runs(ctx, job).with(bound(ctx, job)),
+        JobState::Active => claim_and_cordon(ctx).unwrap_or_else(|| runs(ctx, job)).with(bound(ctx, job)),
     }
 }
 
@@ -72,15 +72,10 @@ fn leaves_its_boot(ctx: &NodeContext<'_>) -> Planned<Decision> {
 }
 
 fn runs(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
-    let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(claim_and_cordon(ctx)) {
-        return next.with(effects);
-    }
-    let why = match effects.absorb(held_up(ctx, job)) {
-        Some(why) => Waiting::JobHeldUp { why: why.to_string() },
-        None => Waiting::JobRuns,
-    };
-    why.on(ctx.node).with(effects)
+    held_up(ctx, job).map(|why| {
+        let held_up = why.map(|why| Waiting::JobHeldUp { why: why.to_string() });
+        Decision::Wait(held_up.unwrap_or(Waiting::JobRuns).on(ctx.node))
+    })
 }
 
 /// What keeps its pod, or the Job from having one, as Events tell. What the Go operator made is not tried.

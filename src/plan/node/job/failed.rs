@@ -73,17 +73,10 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
             .unwrap_or_else(|| outcome::follow_sentinel(ctx, pods, found))
             .into();
     }
-    if let Some(wait) = heard_later(ctx, job, pods, why) {
-        return wait;
-    }
-    let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(unrecorded::recorded_again(ctx, job, pods)) {
-        return next.with(effects);
-    }
-    if let Some(next) = not_begun(ctx, job, pods, why) {
-        return next;
-    }
-    Failure::JobFailed { why: why.to_owned(), end: end(ctx, job, pods, why) }.into()
+    heard_later(ctx, job, pods, why)
+        .or_else(|| unrecorded::recorded_again(ctx, job, pods))
+        .or_else(|| not_begun(ctx, job, pods, why))
+        .unwrap_or_else(|| Failure::JobFailed { why: why.to_owned(), end: end(ctx, job, pods, why) }.into())
 }
 
 /// What the pods of a Job that has failed tell.
@@ -128,12 +121,14 @@ fn heard_later(
     job: &JobView,
     pods: &JobPods<'_>,
     why: &str,
-) -> Option<Planned<Decision>> {
+) -> Planned<Option<Decision>> {
     let until = later(ctx.snapshot.failed_since(job), ctx.op.intent.reboot_timeout);
     let may_record = ctx.op.intent.reboot && !ctx.op.deleting && pods.are_open();
     let waits = !ctx.node.ready && may_record && ctx.snapshot.now < until;
-    let failing = || Waiting::JobFailing { why: why.to_owned() }.on(ctx.node);
-    waits.then(|| failing().with(Effects::wake_at(until)))
+    if !waits {
+        return None.into();
+    }
+    Waiting::JobFailing { why: why.to_owned() }.on(ctx.node).with(Effects::wake_at(until)).map(Some)
 }
 
 /// What the Job recorded of its success, where a reboot was to follow.
@@ -149,27 +144,27 @@ fn not_begun(
     job: &JobView,
     pods: &JobPods<'_>,
     why: &str,
-) -> Option<Planned<Decision>> {
+) -> Planned<Option<Decision>> {
     let ran = || ctx.work.succeeded_in().is_some() || ctx.snapshot.may_have_begun(job);
     if !matches!(job.state, JobState::Failed(_)) || ran() {
-        return None;
+        return None.into();
     }
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
     if ctx.snapshot.answer(&live).is_none() {
-        return Some(Waiting::JobPodsUnread { why: why.to_owned() }.with(live));
+        return Waiting::JobPodsUnread { why: why.to_owned() }.with(live).map(Some);
     }
     let seen = pods.newest().and_then(PodView::obstacle).or_else(|| ctx.snapshot.last_obstacle(job).cloned());
     let lasts = |obstacle: &&Obstacle| obstacle.permanent || pods.newest().is_some_and(brought_nothing);
     if let Some(obstacle) = seen.as_ref().filter(lasts) {
         let why = obstacle.text.clone();
-        return Some(Failure::JobCannotStart { why, pod: NextPod::First }.into());
+        return Some(Failure::JobCannotStart { why, pod: NextPod::First }.gives_up()).into();
     }
     let why_not = NotBegun::Pod(seen.map_or_else(|| why.to_owned(), |obstacle| obstacle.text));
     if ran_out(why) {
         let seconds = ctx.op.intent.job_deadline;
-        return Some(Failure::JobLate { seconds, why: why_not, pod: NextPod::First }.into());
+        return Some(Failure::JobLate { seconds, why: why_not, pod: NextPod::First }.gives_up()).into();
     }
-    (!ctx.op.deleting).then(|| made_again(ctx, job, why_not).into())
+    (!ctx.op.deleting).then(|| made_again(ctx, job, why_not)).into()
 }
 
 /// Whether a container of ours that comes before the operation has failed as often as the Job may try it. The

@@ -25,25 +25,15 @@ pub fn make(ctx: &NodeContext<'_>, name: String, step: &JobStep) -> Planned<Deci
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
-    let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(preconditions(ctx, &name)) {
-        return next.with(effects);
-    }
-    if let Some(wait) = step.remade_since().and_then(|since| remake::pause(ctx, since)) {
-        return wait.with(effects);
-    }
+    let guards = preconditions(ctx, &name).or_else(|| remake::pause(ctx, step));
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let make = Action::CreateJob { op, node, locks: ctx.node.native_sidecars, name };
-    if let Some(next) = effects.absorb(kept_failing(ctx, &make)) {
-        return next.into();
-    }
-    // It is there in a moment, and what was told of the preparations stands until then.
-    let told = ctx.entry.message.clone().filter(|_| matches!(ctx.work.at, At::Drain(_)));
-    let why = match told.filter(|_| failing::of(ctx.snapshot, &make).is_none()) {
-        Some(told) => Waiting::AsTold(told),
-        None => Waiting::JobMade,
-    };
-    why.with(effects).with(make)
+    guards.or_else(|| kept_failing(ctx, &make)).unwrap_or_else(|| {
+        // It is there in a moment, and what was told of the preparations stands until then.
+        let told = ctx.entry.message.clone().filter(|_| matches!(ctx.work.at, At::Drain(_)));
+        let told = told.filter(|_| failing::of(ctx.snapshot, &make).is_none());
+        told.map_or(Waiting::JobMade, Waiting::AsTold).with(make)
+    })
 }
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
@@ -63,19 +53,17 @@ fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decisi
 /// What must hold at the moment at which the Job is made and let go, not only some time before: the node is
 /// ours, the other control-plane nodes are well if it is one of them, and its waiter stands.
 fn preconditions(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
-    let mut effects = Effects::default();
-    if let Some(next) = effects.absorb(enforce::claim_and_cordon(ctx)).or_else(|| enforce::taken_over(ctx)) {
-        return next.with(effects).map(Some);
-    }
-    if let Some(next) = effects.absorb(enforce::quorum(ctx)) {
-        return next.with(effects).map(Some);
-    }
-    let next = match effects.absorb(waiter::ensure(ctx, job, Room::Made)) {
-        Waiter::NotAsked | Waiter::Ready => None,
-        Waiter::Starting(why) => Some(Decision::Wait(Waiting::Waiter(why))),
-        Waiter::Decided(next) => Some(next),
+    let waiter = || {
+        waiter::ensure(ctx, job, Room::Made).map(|waiter| match waiter {
+            Waiter::NotAsked | Waiter::Ready => None,
+            Waiter::Starting(why) => Some(Decision::Wait(Waiting::Waiter(why))),
+            Waiter::Decided(next) => Some(next),
+        })
     };
-    Planned { value: next, effects }
+    enforce::claim_and_cordon(ctx)
+        .or_else(|| enforce::taken_over(ctx).into())
+        .or_else(|| enforce::quorum(ctx))
+        .or_else(waiter)
 }
 
 /// The Job is there and its UID is not in status yet: it has not run.
@@ -131,19 +119,17 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 }
 
 pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
-    let mut effects = Effects::default();
     let (target, resource_version) = (Target::of_job(job), job.resource_version.clone());
     let resume = Action::ResumeJob { job: target, resource_version };
-    let next =
-        effects.absorb(preconditions(ctx, &job.name)).or_else(|| effects.absorb(kept_failing(ctx, &resume)));
-    match next {
+    let Planned { value, mut effects } = preconditions(ctx, &job.name).or_else(|| kept_failing(ctx, &resume));
+    match value {
         Some(Decision::GiveUp(given_up)) => {
-            if let Some(wait) = unseen_start(ctx, job) {
-                return wait.with(effects);
-            }
             // Its UID is recorded, and it was not let go. Whether it had run before somebody suspended it,
             // `give_up` asks.
-            return Decision::GiveUp(GivenUp { touched: Touched::No, ..given_up }).into();
+            let untouched = GivenUp { touched: Touched::No, ..given_up };
+            return unseen_start(ctx, job)
+                .unwrap_or_else(|| Decision::GiveUp(untouched).into())
+                .with(effects);
         }
         Some(next) => return next.with(effects),
         None => {}

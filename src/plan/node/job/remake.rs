@@ -7,7 +7,6 @@ use crate::plan::{
     model::{
         effects::{Effects, Planned},
         snapshot::JobView,
-        stamp::Stamp,
         time::later,
     },
     node::{
@@ -44,10 +43,11 @@ pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 }
 
 /// Waits before the Job is made again, if it is too early.
-pub fn pause(ctx: &NodeContext<'_>, remade_since: Stamp) -> Option<Planned<Decision>> {
-    let now = ctx.snapshot.now;
-    let lost = ctx.snapshot.begun_at(ctx.work.waiter.lost_at?);
-    let since = ctx.snapshot.begun_at(remade_since);
+pub fn pause(ctx: &NodeContext<'_>, step: &JobStep) -> Planned<Option<Decision>> {
+    let (Some(since), Some(lost)) = (step.remade_since(), ctx.work.waiter.lost_at) else {
+        return None.into();
+    };
+    let (since, lost) = (ctx.snapshot.begun_at(since), ctx.snapshot.begun_at(lost));
     let pause = (lost.duration_since(since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
     let end = match ctx.work.succeeded_in() {
@@ -55,7 +55,10 @@ pub fn pause(ctx: &NodeContext<'_>, remade_since: Stamp) -> Option<Planned<Decis
         None => later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout),
     };
     let at = later(lost, pause).min(end).max(later(lost, PAUSE));
-    (now < at).then(|| told(ctx).with(Effects::wake_at(at)))
+    if ctx.snapshot.now >= at {
+        return None.into();
+    }
+    told(ctx).with(Effects::wake_at(at)).map(Some)
 }
 
 /// Until when it is tried to record a success: as long as a pod may take to start.

@@ -171,10 +171,8 @@ fn blocker(
     if let Some(Obstacle { permanent, text }) = known.and_then(Known::obstacle) {
         return Some(Blocker { why: NotBegun::Pod(text), lasts: permanent }).into();
     }
-    let mut effects = Effects::default();
-    let locked = effects.absorb(locked(ctx, pods)).map(|why| Blocker { why, lasts: false });
-    let value = locked.or_else(|| effects.absorb(podless(ctx, job, pods)));
-    Planned { value, effects }
+    let locked = locked(ctx, pods).map(|why| why.map(|why| Blocker { why, lasts: false }));
+    locked.or_else(|| podless(ctx, job, pods))
 }
 
 /// What is known of a Job's pod that does not work.
