@@ -185,7 +185,7 @@ impl NodeContext<'_> {
             succeeded: end.succeeded(),
             reason: end.reason(),
             reboot: Some(end.reboot()),
-            job_name: ran(self.work),
+            job_name: self.work.ran(),
             verified: end.verified(),
             ..Over::of(self.work)
         };
@@ -209,11 +209,6 @@ pub fn deadline(
     let recorded = work.deadline()?;
     let by_another = entry.since.is_some_and(|at| !snapshot.is_of_our_time(at));
     Some(if by_another { later(snapshot.leading_since, span) } else { recorded.written() })
-}
-
-/// The name of the Job, if it may have run: one whose UID was never recorded never did.
-pub fn ran(work: &Working) -> Option<String> {
-    work.job.as_ref().filter(|job| job.uid.is_some()).map(|job| job.name.clone())
 }
 
 /// The Job of a node as a cache shows it, if it is the one whose UID is recorded.

@@ -62,7 +62,7 @@ pub fn fail(
         At::Claim { .. } | At::Drain(_) | At::Job(_) => RebootStatus::Cancelled,
     };
     let untouched = work.given_up.as_ref().is_some_and(|given_up| given_up.touched == Touched::No);
-    let job_name = context::ran(work).filter(|_| !untouched);
+    let job_name = work.ran().filter(|_| !untouched);
     // Another machine of the name is not this one, and its Node has no record of what this one was tried
     // with.
     let machine_id = work.machine.id.clone().filter(|_| job_name.is_some());

@@ -16,13 +16,15 @@ use crate::{
     plan::{
         model::{
             effects::{Effects, Planned},
+            manual::{self, Section},
             question::Question,
             snapshot::{JobState, JobView},
             time::later,
         },
         node::{
             cancel,
-            context::{self, Decision, NodeContext},
+            context::{Decision, NodeContext},
+            failure::UNRECORDED,
             job, reboot,
             state::{At, Entry, GivenUp, Over, State, Touched, Working},
             waiter,
@@ -37,7 +39,7 @@ const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Gives the node up.
 pub fn begin(ctx: &NodeContext<'_>, given_up: GivenUp) -> Planned<Decision> {
-    let given_up = job::explained(ctx, given_up);
+    let given_up = explained(ctx, given_up);
     let Planned { value, effects } = end(ctx, &given_up);
     let Some(open) = value else { return fail(ctx, &given_up).with(effects) };
     if effects.actions.is_empty() && effects.is_asking() {
@@ -50,6 +52,19 @@ pub fn begin(ctx: &NodeContext<'_>, given_up: GivenUp) -> Planned<Decision> {
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
 
+/// What a node is given up for: it is not as it was if its command may have begun, or has succeeded, whatever
+/// became of the Job that was to record that.
+fn explained(ctx: &NodeContext<'_>, given_up: GivenUp) -> GivenUp {
+    let succeeded = ctx.work.succeeded_in().is_some();
+    let is_touched = given_up.touched == Touched::No && (succeeded || job::may_have_begun(ctx));
+    let touched = if is_touched { Touched::Perhaps } else { given_up.touched };
+    if !succeeded {
+        return GivenUp { touched, ..given_up };
+    }
+    let reason = manual::explained_in(Section::NotRecorded, &format!("{UNRECORDED}: {}", given_up.reason));
+    GivenUp { reason, touched }
+}
+
 /// Ends what could still act, until nothing can.
 pub fn carry_out(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Decision> {
     if let Some(next) = succeeded_after_all(ctx, given_up) {
@@ -57,7 +72,7 @@ pub fn carry_out(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Decision>
     }
     if given_up.touched == Touched::No && job::may_have_begun(ctx) {
         // The watch of Jobs may be ahead of that of pods, which tell that nothing has begun.
-        if let Some(question) = job::unread(ctx) {
+        if let Some(question) = unread(ctx) {
             let reason = given_up.reason.clone();
             return Waiting::Ending { reason, open: Open::JobUnconfirmed }.with(question);
         }
@@ -70,6 +85,13 @@ pub fn carry_out(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Planned<Decision>
     })
 }
 
+/// What reads the node's Job and its pods, unless that was done for this very plan.
+fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
+    let job = ctx.recorded_job()?;
+    let question = Question::Job((job.namespace.clone(), job.name.clone()));
+    ctx.snapshot.answer(&question).is_none().then_some(question)
+}
+
 fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
     // A node whose operation was cancelled did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
@@ -77,7 +99,7 @@ fn fail(ctx: &NodeContext<'_>, given_up: &GivenUp) -> Decision {
     let reboot =
         ctx.work.reboot.map(|_| final_reboot_status(ctx, given_up, failed)).filter(|_| ctx.op.intent.reboot);
     let cancelled = ctx.op.deleting && !failed;
-    let job_name = context::ran(ctx.work).filter(|_| given_up.touched != Touched::No && !cancelled);
+    let job_name = ctx.work.ran().filter(|_| given_up.touched != Touched::No && !cancelled);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     let over = Over { reboot, job_name, ..Over::of(ctx.work) };
     ctx.moves(State::Over(over), &given_up.reason)

@@ -17,7 +17,7 @@ mod start;
 mod tests;
 mod unrecorded;
 
-pub use self::{outcome::late_sentinel, unrecorded::explained};
+pub use self::outcome::late_sentinel;
 use crate::plan::{
     model::{
         effects::Planned,
@@ -54,13 +54,6 @@ pub fn may_have_begun(ctx: &NodeContext<'_>) -> bool {
     let Some(uid) = ctx.work.job_uid() else { return false };
     let job = ctx.recorded_job();
     job.is_some_and(|job| ctx.snapshot.may_have_begun(job)) || ctx.job_pods(uid).any(|pod| pod.has_begun())
-}
-
-/// What reads the node's Job and its pods, unless that was done for this very plan.
-pub fn unread(ctx: &NodeContext<'_>) -> Option<Question> {
-    let job = ctx.recorded_job()?;
-    let question = Question::Job((job.namespace.clone(), job.name.clone()));
-    ctx.snapshot.answer(&question).is_none().then_some(question)
 }
 
 /// The operation is next, on a node that was prepared for it. Its Job is made at once if its name stands in

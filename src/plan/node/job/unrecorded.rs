@@ -11,15 +11,12 @@ use super::{pods::JobPods, remake};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
-        manual::{self, Section},
         question::Question,
         snapshot::JobView,
     },
     node::{
         context::{Decision, NodeContext},
-        failure::UNRECORDED,
-        job,
-        state::{At, GivenUp, Remade, Touched},
+        state::{At, Remade},
         waiting::Waiting,
     },
 };
@@ -62,26 +59,12 @@ fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Opt
     pods.succeeded_unrecorded().then(|| Some((step.let_go_in.clone()?, since)))?
 }
 
-/// What a node is given up for: it is not as it was if its command may have begun, or has succeeded, whatever
-/// became of the Job that was to record that.
-pub fn explained(ctx: &NodeContext<'_>, given_up: GivenUp) -> GivenUp {
-    let succeeded = ctx.work.succeeded_in().is_some();
-    let is_touched = given_up.touched == Touched::No && (succeeded || job::may_have_begun(ctx));
-    let touched = if is_touched { Touched::Perhaps } else { given_up.touched };
-    if !succeeded {
-        return GivenUp { touched, ..given_up };
-    }
-    let reason = manual::explained_in(Section::NotRecorded, &format!("{UNRECORDED}: {}", given_up.reason));
-    GivenUp { reason, touched }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
 
-    use super::UNRECORDED;
     use crate::{
         api::{
             names::container,
@@ -97,7 +80,7 @@ mod tests {
                     ContainerState, ContainerView, JobState, JobView, Owner, PodPhase, PodView, Role,
                 },
             },
-            node::fixtures::World,
+            node::{failure::UNRECORDED, fixtures::World},
         },
     };
 

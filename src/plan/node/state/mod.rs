@@ -332,6 +332,11 @@ impl Working {
         self.job.as_ref()?.uid.as_deref()
     }
 
+    /// The name of the Job, if it may have run: one whose UID was never recorded never did.
+    pub fn ran(&self) -> Option<String> {
+        self.job.as_ref().filter(|job| job.uid.is_some()).map(|job| job.name.clone())
+    }
+
     /// The boot in which the operation succeeded, once it has and its record is there.
     pub fn boot_to_leave(&self) -> Option<&str> {
         if let At::Reboot(reboot) = &self.at { reboot.left.as_deref() } else { None }
