@@ -140,18 +140,33 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
         // claimed nor drained.
         return Waiting::SameMachine.with(effects).with(question);
     }
+    if !ctx.snapshot.may_have_begun(job)
+        && let Some(recorded) = in_this_boot(ctx)
+    {
+        return Planned::from(recorded).with(effects);
+    }
     // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
     // suspended it, and the Job controller ends its pods for that.
     if pods.all.is_empty() {
         return Waiting::JobRuns.with(effects).with(resume);
     }
     let why = Waiting::JobResumed { name: job.name.clone() };
-    // Said with the status that says it first.
-    if ctx.entry.message.as_ref() != Some(&why.to_string()) {
+    // Said with the status that says it first: why it fails may stand behind it there.
+    if ctx.entry.message.as_ref().is_none_or(|said| !said.starts_with(&why.to_string())) {
         let message = format!("node {}: {why}", ctx.node.name);
         effects.add(Notice { warning: true, reason: "JobSuspended", message, node: None });
     }
     why.with(effects).with(resume)
+}
+
+/// Records that the Job is let go in the boot that the node is in now, if that is another one than when its
+/// UID was recorded: it may have waited for hours, for another control-plane node, say.
+fn in_this_boot(ctx: &NodeContext<'_>) -> Option<Decision> {
+    let here = Some(&ctx.node.boot_id).filter(|boot| !boot.is_empty())?;
+    let At::Job(step) = &ctx.work.at else { return None };
+    let is_new = step.let_go_in.as_ref() != Some(here);
+    let step = JobStep { let_go_in: Some(here.clone()), ..step.clone() };
+    is_new.then(|| ctx.record(|work| work.at = At::Job(step)))
 }
 
 /// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it

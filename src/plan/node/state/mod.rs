@@ -127,7 +127,7 @@ pub struct DrainRecord {
 /// A Job that is made, let run, and over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStep {
-    /// The boot in which the present Job was first let run.
+    /// The boot in which the present Job was first let run; until then, in which its UID was recorded.
     pub let_go_in: Option<String>,
     /// Why it is not the first one, if it is not.
     pub remade: Option<Remade>,

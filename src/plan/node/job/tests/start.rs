@@ -261,3 +261,25 @@ fn what_keeps_the_pod_of_an_adopted_job_is_asked_for_until_it_is_ready() {
     let refused = Some(Answer::Said("FailedCreate: no".into()));
     assert!(told(&job(false, false), Regarding::Job, refused).contains("can make no pod: FailedCreate: no"));
 }
+
+/// The Job waits for another control-plane node, which a power cut has taken, and this one with it.
+#[test]
+fn the_boot_of_a_job_is_the_one_in_which_it_is_let_go() {
+    for (generation, boot) in [(1, "b2"), (3, "b1")] {
+        let mut world = suspended().node(|node| node.boot_id = "b2".into()).op(|op| {
+            let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+            nodes.update("n1", |entry| entry.boot = Some("b1".into()));
+        });
+        let key = ("ns".to_owned(), fixtures::job_name());
+        let job = JobView { generation: Some(generation), ..(*world.snapshot.jobs[&key]).clone() };
+        world.snapshot.jobs.insert(key, Arc::new(job));
+        let resumes = |world: &mut World, second| {
+            let out = world.pass(second);
+            out.actions.iter().any(|action| matches!(action, Action::ResumeJob { .. }))
+        };
+        assert_eq!(resumes(&mut world, 1), generation == 3, "what has run before is resumed as it was");
+        assert_eq!(world.entry().boot.as_deref(), Some(boot));
+        assert!(resumes(&mut world, 2));
+        assert_eq!(world.entry().boot.as_deref(), Some(boot));
+    }
+}
