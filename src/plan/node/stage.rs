@@ -134,25 +134,44 @@ pub const TRANSITIONS: &[Transition] = &[
     (
         Stage::Claim,
         Stage::GivenUp,
-        "the reboot waiter takes too long or cannot start, or the NodeOp was deleted",
+        "the NodeOp was deleted; or the reboot waiter cannot start, takes too long, was lost too often or reads \
+         another boot id than the kubelet",
     ),
-    (Stage::Claim, Stage::Failed, "the same, and nothing is left that could act; or the node was deleted"),
+    (
+        Stage::Claim,
+        Stage::Failed,
+        "for any reason for which the node is given up in this stage, where nothing is left that could act; or \
+         the node was deleted, or another machine has its name",
+    ),
     (Stage::Drain, Stage::Job, "drained, the reboot waiter is ready, and the Job is made"),
-    (Stage::Drain, Stage::GivenUp, "the drain or the reboot waiter takes too long or is refused"),
+    (
+        Stage::Drain,
+        Stage::GivenUp,
+        "the NodeOp was deleted, or another one has claimed the node; the drain is refused or takes too long; the \
+         reboot waiter cannot start, takes too long, was lost too often or reads another boot id than the \
+         kubelet; the Job cannot be made, or somebody else has its name; or somebody changed the entry",
+    ),
     (
         Stage::Drain,
         Stage::Failed,
-        "the drain or the reboot waiter takes too long or is refused, and nothing is left that could act; or the \
-         node was deleted, or another machine has its name",
+        "for any reason for which the node is given up in this stage, where nothing is left that could act; or \
+         the node was deleted, or another machine has its name",
     ),
     (Stage::Job, Stage::Reboot, "succeeded, and a reboot is asked for and due"),
     (Stage::Job, Stage::Completed, "succeeded, and no reboot is asked for or due"),
-    (Stage::Job, Stage::GivenUp, "failed, could not begin, vanished, or the NodeOp was deleted"),
+    (
+        Stage::Job,
+        Stage::GivenUp,
+        "the Job failed, could not begin or vanished, or cannot be made or resumed; it runs another content, or \
+         its record names another release; the NodeOp was deleted, or another one has claimed the node; before \
+         the Job runs, its reboot waiter cannot start, takes too long, was lost too often or reads another boot \
+         id than the kubelet; or somebody changed the entry",
+    ),
     (
         Stage::Job,
         Stage::Failed,
-        "failed, could not begin, vanished, or the NodeOp was deleted, and nothing is left that could act; or the \
-         node was deleted, or another machine has its name",
+        "for any reason for which the node is given up in this stage, where nothing is left that could act; or \
+         the node was deleted, or another machine has its name",
     ),
     (Stage::Reboot, Stage::Verify, "another boot is proved, and this was an upgrade"),
     (
@@ -163,19 +182,23 @@ pub const TRANSITIONS: &[Transition] = &[
     (
         Stage::Reboot,
         Stage::GivenUp,
-        "no other boot was seen in rebootTimeoutSeconds, or the NodeOp was deleted",
+        "no other boot was seen in rebootTimeoutSeconds; the node started anew with the same boot id; the reboot \
+         of an older operator is not proved; the Job's record, which came late, names another release; the \
+         NodeOp was deleted; or somebody changed the entry",
     ),
     (
         Stage::Reboot,
         Stage::Failed,
-        "no other boot was seen in rebootTimeoutSeconds, and nothing is left that could act; it booted and was \
-         not Ready in time; or the node was deleted, or another machine has its name",
+        "for any reason for which the node is given up in this stage, where nothing is left that could act; it \
+         booted and was not Ready in time; or the node was deleted, or another machine has its name",
     ),
     (Stage::Verify, Stage::Completed, "the release is proved, or cannot be known"),
+    (Stage::Verify, Stage::GivenUp, "somebody changed the entry, and a reboot waiter is left that could act"),
     (
         Stage::Verify,
         Stage::Failed,
-        "another release runs, another image was booted, it did not stay Ready, or the node was deleted",
+        "another release runs, another image was booted, or it did not stay Ready; somebody changed the entry, \
+         and nothing is left that could act; or the node was deleted, or another machine has its name",
     ),
     (Stage::GivenUp, Stage::Job, "the Job succeeded before its end was seen"),
     (Stage::GivenUp, Stage::Reboot, "the node rebooted before its end was seen"),

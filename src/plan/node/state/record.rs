@@ -147,11 +147,15 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
             deadline: time(&entry.deadline),
             seen: entry.new_boot.clone().map(|boot| NewBoot { boot, ready_since: time(&entry.since) }),
         }),
-        Some(Step::Verify) => At::Verify(Verify {
-            boot: entry.new_boot.clone().unwrap_or_default(),
-            ready_since: time(&entry.since),
-            deadline: needed(time(&entry.deadline), "deadline of the proof"),
-        }),
+        Some(Step::Verify) => {
+            let deadline = needed(time(&entry.deadline), "deadline of the proof");
+            let boot = entry.new_boot.clone().filter(|boot| !boot.is_empty());
+            if boot.is_none() {
+                lacks("boot of the proof");
+            }
+            let boot = boot.unwrap_or_default();
+            At::Verify(Verify { boot, ready_since: time(&entry.since), deadline })
+        }
         Some(Step::Preflight) => {
             needed(None, "step that fits its phase");
             At::Job(JobStep::default())
@@ -331,8 +335,9 @@ mod tests {
         let whole = NodeStatus { given_up: None, untouched: None, ..whole };
         assert!(Entry::parse(&whole).is_ok());
         type Change = fn(&mut NodeStatus);
-        let cases: [(&str, Change); 4] = [
+        let cases: [(&str, Change); 5] = [
             ("name of the Job", |entry| entry.job_name = None),
+            ("boot of the proof", |entry| entry.step = Some(Step::Verify)),
             ("deadline of the proof", |entry| (entry.step, entry.deadline) = (Some(Step::Verify), None)),
             ("start of the drain", |entry| entry.step = Some(Step::Drain)),
             ("step that fits its phase", |entry| entry.step = Some(Step::Preflight)),

@@ -354,3 +354,30 @@ fn a_node_that_stays_cordoned_though_all_went_well_says_so() {
         assert_eq!(entry.message.is_some_and(|said| said.contains("kubectl uncordon n1")), told);
     }
 }
+
+/// Nothing of a node whose reboot is proved can act any more, as a rule; but its waiter may not have ended.
+#[test]
+fn a_proof_without_its_boot_or_its_deadline_fails_the_node_once_its_waiter_has_ended() {
+    let name = fixtures::job_name();
+    let proves = json!({"phase": "Running", "step": "Verify", "nodeUid": "n1", "jobName": name, "jobUid": "ju",
+        "newBoot": "b1", "rebootStatus": "completed", "deadline": Time(at(300)), "lastUpdated": Time(at(0))});
+    for (field, missing) in [("newBoot", "boot"), ("deadline", "deadline")] {
+        let mut entry = proves.clone();
+        entry.as_object_mut().unwrap().remove(field);
+        let said = format!("has no {missing} of the proof any more");
+        let mut world = World::new(entry.clone());
+        world.put(PodView { reboot_state: Some(reboot_state::COMPLETED.into()), ..world.waiter(0) });
+        let out = world.pass(1);
+        let given_up = world.entry().given_up;
+        assert!(given_up.is_some_and(|why| why.contains(&said)) && !ends_waiter(&out), "{:?}", world.entry());
+        assert!(ends_waiter(&world.pass(2)));
+        world.put(PodView { phase: PodPhase::Succeeded, ..world.waiter(0) });
+        world.pass(3);
+        let mut alone = World::new(entry);
+        alone.pass(1);
+        for over in [world.entry(), alone.entry()] {
+            assert_eq!((over.phase, over.reboot_status), (Phase::Failed, Some(RebootStatus::Completed)));
+            assert!(over.message.is_some_and(|why| why.contains(&said)));
+        }
+    }
+}
