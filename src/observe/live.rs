@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     api::{job::Job, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
-    plan::model::{action::Action, id::Key, snapshot::Role},
+    plan::model::{
+        action::{Action, PlannedFrom},
+        id::Key,
+        snapshot::Role,
+    },
 };
 
 /// An object that a live request returned, to be seen by the next plan.
@@ -34,36 +38,20 @@ impl Observer {
     /// What has changed since keeps the version that was seen, and the API server refuses the write.
     pub fn bring_up_to_date(&self, action: &mut Action) {
         let caches = self.lock();
-        let (seen, newest) = match action {
-            Action::PatchNode { name, resource_version: seen, .. }
-            | Action::PatchNodeConditions { name, resource_version: seen, .. } => {
-                let key = (String::new(), name.clone());
+        let (seen, newest) = match action.planned_from() {
+            Some(PlannedFrom::Node { name, resource_version: seen }) => {
+                let key = (String::new(), name.to_owned());
                 let newest = caches.nodes.version_of(&key, |node| node.resource_version == *seen);
                 (seen, newest)
             }
-            Action::ResumeJob { job, resource_version: seen } => {
-                let key = (job.namespace.clone(), job.name.clone());
+            Some(PlannedFrom::Job { job, resource_version: seen }) => {
+                let key = job.key();
                 let work = caches.work.get(&key.0);
                 let newest =
                     work.and_then(|work| work.jobs.version_of(&key, |job| job.resource_version == *seen));
                 (seen, newest)
             }
-            Action::PatchStatus { .. }
-            | Action::SetFinalizers { .. }
-            | Action::Finalize { .. }
-            | Action::DeleteOp { .. }
-            | Action::CreateChild { .. }
-            | Action::PropagateSpec { .. }
-            | Action::PatchUpgradeStatus { .. }
-            | Action::CreateFactsPod { .. }
-            | Action::CreatePreflightPod { .. }
-            | Action::CreateWaiter { .. }
-            | Action::CreateJob { .. }
-            | Action::ExtendJob { .. }
-            | Action::SettleJob { .. }
-            | Action::DeleteJob { .. }
-            | Action::DeletePod { .. }
-            | Action::Evict { .. } => return,
+            None => return,
         };
         if let Some(newest) = newest {
             *seen = newest.to_string();

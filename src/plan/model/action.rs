@@ -94,6 +94,14 @@ pub enum About {
     Pod(Target),
 }
 
+/// What an action patches at the resourceVersion that the planner saw. A newer one will do, if the object says
+/// the same in all that the planner reads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PlannedFrom<'a> {
+    Node { name: &'a str, resource_version: &'a mut String },
+    Job { job: &'a Target, resource_version: &'a mut String },
+}
+
 impl Action {
     /// Changes a node as it was seen.
     pub fn patch_node(node: &NodeView, change: NodeChange) -> Self {
@@ -148,6 +156,33 @@ impl Action {
             | Self::CreateWaiter { .. }
             | Self::CreateJob { .. }
             | Self::ResumeJob { .. }
+            | Self::ExtendJob { .. }
+            | Self::SettleJob { .. }
+            | Self::DeleteJob { .. }
+            | Self::DeletePod { .. }
+            | Self::Evict { .. } => None,
+        }
+    }
+
+    /// What it patches as it was seen, for whoever knows a newer version of that.
+    pub fn planned_from(&mut self) -> Option<PlannedFrom<'_>> {
+        match self {
+            Self::PatchNode { name, resource_version, .. }
+            | Self::PatchNodeConditions { name, resource_version, .. } => {
+                Some(PlannedFrom::Node { name, resource_version })
+            }
+            Self::ResumeJob { job, resource_version, .. } => Some(PlannedFrom::Job { job, resource_version }),
+            Self::PatchStatus { .. }
+            | Self::SetFinalizers { .. }
+            | Self::Finalize { .. }
+            | Self::DeleteOp { .. }
+            | Self::CreateChild { .. }
+            | Self::PropagateSpec { .. }
+            | Self::PatchUpgradeStatus { .. }
+            | Self::CreateFactsPod { .. }
+            | Self::CreatePreflightPod { .. }
+            | Self::CreateWaiter { .. }
+            | Self::CreateJob { .. }
             | Self::ExtendJob { .. }
             | Self::SettleJob { .. }
             | Self::DeleteJob { .. }
