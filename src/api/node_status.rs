@@ -27,6 +27,13 @@ pub enum Step {
     Verify,
 }
 
+impl Step {
+    /// Whether the drain is over, if one was asked for.
+    pub fn follows_drain(self) -> bool {
+        self > Self::Drain
+    }
+}
+
 /// What became of a node's reboot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -161,6 +168,16 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// The boot in which the preflight of a node that is still to be taken said to go on.
+    pub fn passed_in(&self) -> Option<&str> {
+        self.boot.as_deref().filter(|_| self.phase == Phase::Pending)
+    }
+
+    /// The boot in which the operation succeeded, and which the node is to leave.
+    pub fn boot_to_leave(&self) -> Option<&str> {
+        self.boot.as_deref().filter(|_| self.phase == Phase::Running && self.step == Some(Step::Reboot))
+    }
+
     /// Whether the node is done and needed nothing, as was known before it was taken.
     pub fn is_skipped(&self) -> bool {
         let says_so = match self.reason {

@@ -78,7 +78,7 @@ fn drain(node: &NodeView, entry: &NodeStatus) -> Option<Lifecycle> {
         // A drain that is given up evicts nobody any more.
         (Phase::Running, Some(Step::Drain)) if entry.given_up.is_some() => None,
         (Phase::Running, Some(Step::Drain)) => Some(Lifecycle::Draining),
-        (Phase::Running, Some(Step::Job | Step::Reboot | Step::Verify)) => Some(Lifecycle::Drained),
+        (Phase::Running, Some(step)) if step.follows_drain() => Some(Lifecycle::Drained),
         // Until it is given back it stays as it is.
         (Phase::Completed | Phase::Failed, _) if stands(node, Lifecycle::Drained) => Some(Lifecycle::Drained),
         _ => None,

@@ -98,7 +98,6 @@ fn upgrades(snapshot: &Snapshot) -> impl Iterator<Item = &NodeOp> {
 
 /// Whether what stands about a node in an upgrade waits for what the node runs.
 fn waits(entry: &NodeStatus, node: &NodeView) -> bool {
-    let booted = entry.boot.as_ref().is_some_and(|left| *left != node.boot_id);
-    let waits = entry.step == Some(Step::Verify) || entry.step == Some(Step::Reboot) && booted;
-    entry.phase == Phase::Running && waits
+    let verifies = entry.phase == Phase::Running && entry.step == Some(Step::Verify);
+    verifies || entry.boot_to_leave().is_some_and(|left| left != node.boot_id)
 }

@@ -64,8 +64,8 @@ fn make(op: &Op, node: &NodeView) -> Action {
 
 /// Whether nothing but a free slot keeps the node from being taken.
 fn is_next(node: &NodeView, entry: &NodeStatus) -> bool {
-    let passed = entry.boot.as_ref() == Some(&node.boot_id);
-    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && node.is_available()
+    let passed = entry.passed_in() == Some(node.boot_id.as_str());
+    passed && entry.node_uid.is_none() && node.is_available()
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
