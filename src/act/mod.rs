@@ -124,6 +124,9 @@ impl Actor {
         if let Action::PropagateSpec { child, steering: _, notice } = action {
             self.say_one(&child.object_ref(&()), notice);
         }
+        if let Action::ResumeJob { job: _, resource_version: _, op, notice: Some(notice) } = action {
+            self.say_one(&op.object_ref(&()), notice);
+        }
     }
 
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
@@ -164,7 +167,9 @@ impl Actor {
             Action::CreateJob { op, node, locks, name } => {
                 self.create_job(op, job::On { node, locks: *locks }, name).await
             }
-            Action::ResumeJob { job, resource_version } => self.resume_job(job, resource_version).await,
+            Action::ResumeJob { job, resource_version, op: _, notice: _ } => {
+                self.resume_job(job, resource_version).await
+            }
             Action::ExtendJob { job, deadline_seconds } => self.extend_job(job, *deadline_seconds).await,
             Action::SettleJob { job, boot } => self.settle_job(job, boot).await,
             Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,

@@ -69,8 +69,9 @@ pub enum Action {
     /// Create the node's Job, suspended; if the node can, with a container that holds its lock for the
     /// command.
     CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
-    /// Resume the Job whose UID is recorded, as we see it: one that has been settled since is not.
-    ResumeJob { job: Target, resource_version: String },
+    /// Resume the Job whose UID is recorded, as we see it: one that has been settled since is not. Then say
+    /// the notice on its NodeOp.
+    ResumeJob { job: Target, resource_version: String, op: Arc<NodeOp>, notice: Option<Box<Notice>> },
     /// Extend the deadline of a Job whose pod has succeeded, or one of the Go operator's an end.
     ExtendJob { job: Target, deadline_seconds: i64 },
     /// Settle a Job: suspend one whose operation has succeeded in this boot, and say so on it: a container of
@@ -313,7 +314,7 @@ impl fmt::Display for Action {
             Self::CreateJob { op, node, name, locks: _ } => {
                 write!(f, "creating Job {name} of {} on node {node}", nodeop_path(op))
             }
-            Self::ResumeJob { job, resource_version: _ } => write!(f, "resuming Job {job}"),
+            Self::ResumeJob { job, resource_version: _, op: _, notice: _ } => write!(f, "resuming Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {
                 write!(f, "settling Job {job}, whose operation has succeeded")

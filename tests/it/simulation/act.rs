@@ -90,7 +90,9 @@ impl Operator {
                 }
             }
             Action::CreateJob { op, node, locks: _, name } => world.create_job(&op, &node, &name),
-            Action::ResumeJob { job, resource_version } => world.resume(&job, &resource_version),
+            Action::ResumeJob { job, resource_version, op: _, notice: _ } => {
+                world.resume(&job, &resource_version)
+            }
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::SettleJob { job, boot } => world.settle(&job, boot),
             Action::DeleteJob { job, after_its_pods: _, why: _ } => {
@@ -306,7 +308,9 @@ pub fn brief(action: &Action) -> String {
         Action::CreateJob { op, node, locks: _, name: _ } => {
             format!("make Job of {} on {node}, suspended", name(op))
         }
-        Action::ResumeJob { job, resource_version: _ } => format!("let Job {} run", job.name),
+        Action::ResumeJob { job, resource_version: _, op: _, notice: _ } => {
+            format!("let Job {} run", job.name)
+        }
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),
         Action::DeleteJob { job, after_its_pods: _, why } => format!("delete Job {}: {why}", job.name),

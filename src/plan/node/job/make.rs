@@ -120,8 +120,15 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 
 pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let (target, resource_version) = (Target::of_job(job), job.resource_version.clone());
-    let resume = Action::ResumeJob { job: target, resource_version };
-    let Planned { value, mut effects } = preconditions(ctx, &job.name).or_else(|| kept_failing(ctx, &resume));
+    // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
+    // suspended it, and the Job controller ends its pods for that.
+    let halted = (!pods.all.is_empty()).then(|| Waiting::JobResumed { name: job.name.clone() });
+    let notice = halted.as_ref().map(|why| {
+        let message = format!("node {}: {why}", ctx.node.name);
+        Box::new(Notice { warning: true, reason: "JobSuspended", message, node: None })
+    });
+    let resume = Action::ResumeJob { job: target, resource_version, op: ctx.op.object.clone(), notice };
+    let Planned { value, effects } = preconditions(ctx, &job.name).or_else(|| kept_failing(ctx, &resume));
     match value {
         Some(Decision::GiveUp(given_up)) => {
             // Its UID is recorded, and it was not let go. Whether it had run before somebody suspended it,
@@ -145,18 +152,7 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Plann
     {
         return Planned::from(recorded).with(effects);
     }
-    // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
-    // suspended it, and the Job controller ends its pods for that.
-    if pods.all.is_empty() {
-        return Waiting::JobRuns.with(effects).with(resume);
-    }
-    let why = Waiting::JobResumed { name: job.name.clone() };
-    // Said with the status that says it first: why it fails may stand behind it there.
-    if ctx.entry.message.as_ref().is_none_or(|said| !said.starts_with(&why.to_string())) {
-        let message = format!("node {}: {why}", ctx.node.name);
-        effects.add(Notice { warning: true, reason: "JobSuspended", message, node: None });
-    }
-    why.with(effects).with(resume)
+    halted.unwrap_or(Waiting::JobRuns).with(effects).with(resume)
 }
 
 /// Records that the Job is let go in the boot that the node is in now, if that is another one than when its

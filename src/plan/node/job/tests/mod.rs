@@ -61,19 +61,16 @@ fn a_job_that_somebody_suspended_is_resumed_and_that_is_said() {
     world.put(PodView { phase: PodPhase::Failed, ..pod });
     let told = resumes(&mut world);
     assert!(told.starts_with("somebody suspended Job op-n1-") && told.contains("resumed"), "{told}");
-    // One Event says so, with the status; none follows while it is resumed.
-    let said = |world: &mut World, second| {
-        let out = world.pass(second);
-        let notices = out.actions.into_iter().filter_map(|action| match action {
-            Action::PatchStatus { notices, .. } => Some(notices),
+    // An Event says so each time that it is resumed, and none when it is let go.
+    let said = |world: &mut World| {
+        let out = world.pass(1);
+        let notices = out.actions.into_iter().find_map(|action| match action {
+            Action::ResumeJob { notice, .. } => Some(notice),
             _ => None,
         });
-        notices.flatten().filter(|notice| notice.reason == "JobSuspended").count()
+        notices.unwrap().map(|notice| notice.reason)
     };
-    let mut world = suspended();
-    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
-    world.put(PodView { phase: PodPhase::Failed, ..pod });
-    assert_eq!((said(&mut world, 1), said(&mut world, 3), said(&mut world, 9)), (1, 0, 0));
+    assert_eq!((said(&mut suspended()), said(&mut world)), (None, Some("JobSuspended")));
 }
 
 /// Somebody took our claim off after the Job's UID was recorded, and another operation has the node.
