@@ -115,7 +115,9 @@ impl Outbox {
 
     fn drop_unwritten(&self, letters: impl IntoIterator<Item = Letter>) {
         for letter in letters {
-            self.count.get().into_iter().for_each(|count| count(1));
+            if let Some(count) = self.count.get() {
+                count(1);
+            }
             letter.tell(false);
         }
     }
@@ -192,7 +194,9 @@ impl Actor {
             let reason = event.reason.clone();
             let written = self.publish(event, &letter.about).await;
             if let Err(error) = &written {
-                self.events.count.get().into_iter().for_each(|count| count(1));
+                if let Some(count) = self.events.count.get() {
+                    count(1);
+                }
                 warn!(error = error_message(error), reason, "an Event was lost");
             }
             if let Some(told) = told {

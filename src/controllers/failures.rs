@@ -46,6 +46,15 @@ enum Event {
     },
 }
 
+/// What has failed is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// How often it has failed in a row.
+    pub times: u32,
+    /// For how long it is left alone.
+    pub pause: Duration,
+}
+
 /// What is said of a failure: what was tried, what came of it, and the object that waits for it.
 #[derive(Clone, Debug)]
 pub struct Said {
@@ -81,9 +90,9 @@ impl Failures {
         self.known.keys().filter(|what| self.paused(what, now)).cloned().collect()
     }
 
-    /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What
-    /// failed twice in one pass (two changes of one node) failed once.
-    pub fn failed(&mut self, what: Id, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
+    /// It failed; it is left alone for `longest` at most. What failed twice in one pass (two changes of one
+    /// node) failed once.
+    pub fn failed(&mut self, what: Id, said: Said, longest: Duration, now: Instant) -> Retry {
         let since = self.clock.now();
         let entry = self.known.entry(what).or_insert_with(|| Entry {
             times: 0,
@@ -98,7 +107,7 @@ impl Failures {
             entry.until = now + pause_after(entry.times).min(longest);
             entry.times = entry.times.saturating_add(1);
         }
-        (entry.times, entry.until - now)
+        Retry { times: entry.times, pause: entry.until - now }
     }
 
     /// It succeeded.
@@ -236,7 +245,7 @@ mod tests {
     ) -> Vec<u128> {
         let mut pauses = Vec::new();
         for _ in 0..times {
-            let (_, pause) = failures.failed(id(what), said.clone(), longest, *now);
+            let pause = failures.failed(id(what), said.clone(), longest, *now).pause;
             assert!(failures.all_paused(*now).contains(&id(what)));
             assert!(
                 failures.paused(&id(what), *now) && failures.next(*now).is_some_and(|next| next <= pause)
@@ -325,7 +334,8 @@ mod tests {
     fn what_fails_twice_in_one_pass_failed_once() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         for _ in 0..5 {
-            assert_eq!(failures.failed(id("a"), said("no", "n1"), LONG, now), (1, FIRST_PAUSE));
+            let again = failures.failed(id("a"), said("no", "n1"), LONG, now);
+            assert_eq!((again.times, again.pause), (1, FIRST_PAUSE));
         }
     }
 

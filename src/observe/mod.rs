@@ -175,10 +175,11 @@ impl Caches {
                 changed.jobs.push(key.clone());
                 jobs.show(key, job);
             }
-            let are_named = self.ops.ready() && work.jobs.ready();
-            for (key, pod) in are_named.then(|| work.pods.changes()).into_iter().flatten() {
-                changed.pods.push(key.clone());
-                pods.show(key, pod);
+            if self.ops.ready() && work.jobs.ready() {
+                for (key, pod) in work.pods.changes() {
+                    changed.pods.push(key.clone());
+                    pods.show(key, pod);
+                }
             }
         }
         for (node, pods) in self.drained_pods.iter_mut().filter(|(_, pods)| pods.ready()) {

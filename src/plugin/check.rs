@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     failure::{self, Code, Doing, INSTALL, Result},
     fields,
-    installed::{self, Leader, Operator, PlaceArgs},
+    installed::{self, Elsewhere, Leader, Operator, PlaceArgs},
     output::{Output, OutputArgs},
     rights::{RIGHTS, Right},
     screen::{Screen, Tone},
@@ -178,20 +178,19 @@ fn leads(leader: &Leader) -> Checked {
 }
 
 /// Whether no other operator acts on the same nodes, as where the Go operator was installed by Helm.
-fn alone(leaders: Option<Vec<(String, String)>>, deployments: Option<Vec<(String, String)>>) -> Checked {
+fn alone(leaders: Option<Vec<Elsewhere>>, deployments: Option<Vec<Elsewhere>>) -> Checked {
     let unknown: Vec<&str> = [(&leaders, "leases"), (&deployments, "deployments")]
         .into_iter()
         .filter_map(|(found, what)| found.is_none().then_some(what))
         .collect();
     let leaders = leaders.unwrap_or_default();
     // Of an operator that has a Lease its holder says more.
-    let is_named = |namespace: &String| leaders.iter().any(|(other, _)| other == namespace);
-    let without: Vec<(String, String)> =
-        deployments.unwrap_or_default().into_iter().filter(|(namespace, _)| !is_named(namespace)).collect();
+    let has_lease = |it: &Elsewhere| leaders.iter().any(|leader| leader.namespace == it.namespace);
+    let without = deployments.unwrap_or_default().into_iter().filter(|it| !has_lease(it));
     let acting: Vec<String> = leaders
         .iter()
-        .map(|(namespace, holder)| format!("{holder} in namespace {namespace}"))
-        .chain(without.iter().map(|(namespace, name)| format!("Deployment {name} in namespace {namespace}")))
+        .map(|leader| format!("{} in namespace {}", leader.name, leader.namespace))
+        .chain(without.map(|it| format!("Deployment {} in namespace {}", it.name, it.namespace)))
         .collect();
     let (verdict, says) = match (acting.is_empty(), unknown.is_empty()) {
         (true, true) => (Verdict::Good, "none".to_owned()),

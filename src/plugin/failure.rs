@@ -60,7 +60,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        self.next.iter().try_for_each(|next| write!(f, "\n{next}"))
+        match &self.next {
+            Some(next) => write!(f, "\n{next}"),
+            None => Ok(()),
+        }
     }
 }
 

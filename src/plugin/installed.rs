@@ -112,12 +112,17 @@ pub async fn leader(connection: &Connection, place: &PlaceArgs, now: Timestamp) 
     Ok(held(lease.and_then(|lease| lease.spec), now))
 }
 
+/// An operator in another namespace.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    pub namespace: String,
+    /// Of its Deployment, or of the pod that leads.
+    pub name: String,
+}
+
 /// The operators that run in other namespaces without a Lease, as the Go operator's does with `leaderElect:
-/// false`: their Deployments, with the namespaces. None, if the user may not look.
-pub async fn other_deployments(
-    connection: &Connection,
-    place: &PlaceArgs,
-) -> Result<Option<Vec<(String, String)>>> {
+/// false`: their Deployments. None, if the user may not look.
+pub async fn other_deployments(connection: &Connection, place: &PlaceArgs) -> Result<Option<Vec<Elsewhere>>> {
     let params = ListParams::default().labels(DEPLOYMENT);
     let found = match Api::<Deployment>::all(connection.client.clone()).list(&params).await {
         Err(error) if failure::is_forbidden(&error) => return Ok(None),
@@ -126,18 +131,18 @@ pub async fn other_deployments(
     let others = found.into_iter().filter_map(|deployment| {
         let namespace = deployment.namespace().filter(|namespace| *namespace != place.operator_namespace)?;
         let runs = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0) > 0;
-        runs.then(|| (namespace, deployment.name_any()))
+        runs.then(|| Elsewhere { namespace, name: deployment.name_any() })
     });
     Ok(Some(others.collect()))
 }
 
-/// The leaders in other namespaces, with theirs: a Lease holds within its own, and all act on the same nodes.
+/// The leaders in other namespaces: a Lease holds within its own, and all act on the same nodes.
 /// None, if the user may not look.
 pub async fn other_leaders(
     connection: &Connection,
     place: &PlaceArgs,
     now: Timestamp,
-) -> Result<Option<Vec<(String, String)>>> {
+) -> Result<Option<Vec<Elsewhere>>> {
     let params = ListParams::default().fields(&format!("metadata.name={}", names::LEASE));
     let leases = match Api::<Lease>::all(connection.client.clone()).list(&params).await {
         Err(error) if failure::is_forbidden(&error) => return Ok(None),
@@ -146,7 +151,7 @@ pub async fn other_leaders(
     let others = leases.into_iter().filter_map(|lease| {
         let namespace = lease.namespace().filter(|namespace| *namespace != place.operator_namespace)?;
         match held(lease.spec, now) {
-            Leader::Of { holder, expired: false } => Some((namespace, holder)),
+            Leader::Of { holder, expired: false } => Some(Elsewhere { namespace, name: holder }),
             Leader::Of { expired: true, .. } | Leader::None | Leader::Unknown(_) => None,
         }
     });

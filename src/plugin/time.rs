@@ -67,7 +67,8 @@ pub fn relative(now: Timestamp, text: &str) -> String {
 
 /// An RFC 3339 time; a word that only looks like one is none.
 fn stamp(word: &str) -> Option<Timestamp> {
-    (word.len() >= 20 && word.as_bytes().get(10) == Some(&b'T')).then(|| word.parse().ok()).flatten()
+    let looks_like_one = word.len() >= 20 && word.as_bytes().get(10) == Some(&b'T');
+    if looks_like_one { word.parse().ok() } else { None }
 }
 
 /// A length of time as Go's tools take it: `90s`, `1h30m`; without a unit, seconds.

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use super::{
     clock::Clock,
     evictions::Evictions,
-    failures::{Failures, Said},
+    failures::{Failures, Retry, Said},
     health::Health,
     hot_loop::HotLoopLimiter,
     lease::Leading,
@@ -78,7 +78,9 @@ pub struct Planner {
     metrics: Option<Arc<Metrics>>,
     failures: Failures,
     /// Whether Events about failures were written: the object that each was about.
-    told: (mpsc::UnboundedSender<EventResult>, mpsc::UnboundedReceiver<EventResult>),
+    event_results: mpsc::UnboundedReceiver<EventResult>,
+    /// The other end, for whoever writes them.
+    event_sender: mpsc::UnboundedSender<EventResult>,
     remembered: RememberedAnswers,
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,
@@ -98,12 +100,14 @@ impl Planner {
         health: Arc<Health>,
     ) -> Self {
         let evictions = Evictions::new(observer.clone(), clock);
+        let (event_sender, event_results) = mpsc::unbounded_channel();
         Self {
             actor,
             observer,
             settings,
             failures: Failures::new(clock),
-            told: mpsc::unbounded_channel(),
+            event_results,
+            event_sender,
             clock,
             leading,
             evictions,
@@ -142,7 +146,9 @@ impl Planner {
             }
             self.health.planned();
             let since = *self.leading.borrow_and_update();
-            self.metrics.iter().for_each(|metrics| metrics.leads(since.is_some()));
+            if let Some(metrics) = &self.metrics {
+                metrics.leads(since.is_some());
+            }
             wait = match since {
                 Some(since) if self.observer.ready() => {
                     let (next, computed) = timed(self.pass(since)).await;
@@ -182,7 +188,9 @@ impl Planner {
             return self.failures.next(Instant::now()).unwrap_or(IDLE_PLAN_INTERVAL);
         };
         self.plan_pace.planned(Instant::now(), snapshot.nodes.len());
-        self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
+        if let Some(metrics) = &self.metrics {
+            metrics.planned(&snapshot, &plan);
+        }
         self.observer.watch_pods_of(&self.actor.client, &plan.watched_nodes);
         self.evictions.forget_all_but(&snapshot);
         for ((namespace, name), reasons) in &plan.waiting {
@@ -231,7 +239,9 @@ impl Planner {
             let snapshot = self.snapshot(since, answers)?;
             let begun = std::time::Instant::now();
             let plan = plan::plan(&snapshot);
-            self.metrics.iter().for_each(|metrics| metrics.computed(begun.elapsed()));
+            if let Some(metrics) = &self.metrics {
+                metrics.computed(begun.elapsed());
+            }
             let asked = plan.questions.iter().filter(|question| snapshot.answer(question).is_none());
             let asked: BTreeSet<Question> = asked.cloned().collect();
             round += 1;
@@ -285,22 +295,22 @@ impl Planner {
                     found.insert(question, answer);
                 }
                 Err(error) => {
-                    let (_, pause) = self.failed(&question, act::error_message(&error), about, longest);
-                    warn!(error = act::error_message(&error), retry_in = ?pause, "{question} failed");
+                    let again = self.failed(&question, act::error_message(&error), about, longest);
+                    warn!(error = act::error_message(&error), retry_in = ?again.pause, "{question} failed");
                 }
             }
         }
         found
     }
 
-    /// Remembers a failure: how often it was one in a row, and for how long it is left alone.
+    /// Remembers a failure.
     fn failed(
         &mut self,
         what: &impl Identified,
         message: String,
         about: Option<ObjectReference>,
         longest: Duration,
-    ) -> (u32, Duration) {
+    ) -> Retry {
         self.failures.failed(
             what.id(),
             Said { what: what.to_string(), message, about },

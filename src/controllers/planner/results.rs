@@ -8,9 +8,13 @@ use tracing::{debug, info, warn};
 
 use super::Planner;
 use crate::{
-    act::{self, is_conflict},
-    controllers::{evictions::Wanted, failures::MAX_PAUSE, hot_loop},
-    observe::LiveObject,
+    act::{self, Actor, is_conflict},
+    controllers::{
+        evictions::Wanted,
+        failures::{MAX_PAUSE, Retry},
+        hot_loop,
+    },
+    observe::Observer,
     plan::model::{
         action::Action,
         identity::{Id, Identified},
@@ -39,15 +43,7 @@ impl Planner {
             .map(|mut action| async move {
                 debug!("{action}");
                 observer.bring_up_to_date(&mut action);
-                // At once: a watch is about to tell of it as well.
-                let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
-                let result = actor.carry_out(&action).await.map(seen);
-                if result.is_ok() {
-                    actor.tell(&action);
-                }
-                if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
-                    info!("{action}");
-                }
+                let result = carry_out(actor, observer, &action).await;
                 (action, result)
             })
             .buffer_unordered(AT_ONCE)
@@ -71,15 +67,15 @@ impl Planner {
                     metrics.recorded(op, status);
                 }
                 if self.hot_loops.too_often(action, Instant::now()) {
-                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_PAUSE);
-                    warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
+                    let again = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_PAUSE);
+                    warn!(retry_in = ?again.pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {
                     self.failures.succeeded(&action.id());
                 }
             }
             Err(error) => {
                 let message = act::error_message(&error);
-                let (times, pause) = self.failed(action, message.clone(), about, MAX_PAUSE);
+                let Retry { times, pause } = self.failed(action, message.clone(), about, MAX_PAUSE);
                 if is_conflict(&error) && times < 3 {
                     debug!(error = message, "{action}: planned from an old view");
                 } else {
@@ -92,20 +88,33 @@ impl Planner {
     /// Says in an Event what keeps failing, once for each object that waits for it; again if it was lost.
     pub(super) fn report_failures(&mut self) {
         let now = Instant::now();
-        while let Ok((about, written)) = self.told.1.try_recv() {
+        while let Ok((about, written)) = self.event_results.try_recv() {
             self.failures.wrote(&about, written, now);
         }
         for (about, what, message) in self.failures.unsaid(now) {
             self.failures.queued(&about);
-            let (of, told, observer) = (about.clone(), self.told.0.clone(), self.observer.clone());
-            let told = move |written| {
+            let (of, sender, observer) = (about.clone(), self.event_sender.clone(), self.observer.clone());
+            let tell = move |written| {
                 // An error means that the planner has ended.
-                let _ = told.send((of, written));
+                let _ = sender.send((of, written));
                 if !written {
                     observer.nudge();
                 }
             };
-            self.actor.report_failure(about, &what, &message, Box::new(told));
+            self.actor.report_failure(about, &what, &message, Box::new(tell));
         }
     }
+}
+
+/// Carries one action out, and says what was to be said of it.
+async fn carry_out(actor: &Actor, observer: &Observer, action: &Action) -> anyhow::Result<()> {
+    for object in actor.carry_out(action).await? {
+        // At once: a watch is about to tell of it as well.
+        observer.saw(object);
+    }
+    actor.tell(action);
+    if !matches!(action, Action::PatchStatus { .. }) {
+        info!("{action}");
+    }
+    Ok(())
 }

@@ -156,11 +156,11 @@ impl UpgradePlanner<'_> {
     /// Nothing is in status. If there are NodeOps of its runs all the same, the status was lost: the newest
     /// is that of its present run.
     fn unknown(mut self, made: &[&Arc<NodeOp>]) -> Effects {
-        let age = |op: &&&Arc<NodeOp>| {
+        let age = |op: &NodeOp| {
             (Run::order(&op.metadata), op.metadata.creation_timestamp.as_ref().map(|time| time.0))
         };
         let mut made = made.to_vec();
-        made.sort_by_key(|op| age(&op));
+        made.sort_by_key(|op| age(op));
         let Some(newest) = made.pop() else {
             if self.child().is_some() {
                 return self.foreign();

@@ -195,16 +195,16 @@ impl Wire {
             if write && weather.hits(if leaseless.is_some() { 500 } else { odds.late }) {
                 there = weather.latest.mul_f64(weather.rng.f64());
             }
-            let fate = match () {
-                () if weather.hits(odds.refused) => {
-                    Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)])
-                }
-                () if weather.hits(odds.dropped) => weather.lost(),
-                () if weather.hits(odds.unanswered) => [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)],
-                () if self.killable && write && weather.hits(odds.killed) => {
-                    [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)]
-                }
-                () => Fate::Answered,
+            let fate = if weather.hits(odds.refused) {
+                Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)])
+            } else if weather.hits(odds.dropped) {
+                weather.lost()
+            } else if weather.hits(odds.unanswered) {
+                [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)]
+            } else if self.killable && write && weather.hits(odds.killed) {
+                [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)]
+            } else {
+                Fate::Answered
             };
             // 409 to a read is not said by any server.
             let fate = if fate == Fate::Refused(409) && !write { Fate::Refused(500) } else { fate };

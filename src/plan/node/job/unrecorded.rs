@@ -55,8 +55,8 @@ fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Opt
         let since = ctx.begun_at(*since);
         return (!pods.gave_up_recording()).then(|| (boot.clone(), since));
     }
-    let since = ctx.snapshot.failed_since(job);
-    pods.succeeded_unrecorded().then(|| Some((step.let_go_in.clone()?, since)))?
+    let boot = step.let_go_in.clone().filter(|_| pods.succeeded_unrecorded())?;
+    Some((boot, ctx.snapshot.failed_since(job)))
 }
 
 #[cfg(test)]

@@ -96,12 +96,16 @@ impl JobPods<'_> {
         // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
         // One in which a container of somebody else still runs, or has failed, has succeeded all the same.
         let beside = self.failed_beside().map(|pod| &pod.uid);
-        let over = |pod: &&&PodView| {
+        let over = |pod: &PodView| {
             pod.phase == PodPhase::Succeeded
                 || (!pod.phase.is_final() && has_succeeded(pod))
                 || beside == Some(&pod.uid)
         };
-        let found = self.all.iter().filter(over).filter_map(|pod| Some((pod, self.said_by_sentinel(pod)?)));
+        let found = self
+            .all
+            .iter()
+            .filter(|pod| over(pod))
+            .filter_map(|pod| Some((pod, self.said_by_sentinel(pod)?)));
         // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps
         // in another boot. A sentinel that names the present boot decides, whatever the others say: no reboot
         // has been proved then.
