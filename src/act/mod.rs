@@ -43,7 +43,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     limit: Duration,
-    /// What may take so long, after the sentence that no answer came.
+    /// What may take that time, after the sentence that no answer came.
     suspect: &'static str,
 }
 

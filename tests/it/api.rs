@@ -61,7 +61,7 @@ fn an_upgrade_leaves_its_defaults_to_the_controller() {
 }
 
 #[test]
-fn types_of_kubernetes_are_mended() {
+fn types_of_kubernetes_are_corrected() {
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         assert_eq!(field(kind, "spec.nodeSelector")["x-kubernetes-map-type"], "atomic");
         assert_eq!(

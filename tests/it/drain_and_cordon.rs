@@ -281,7 +281,7 @@ fn giving_a_node_back() {
     use Ending::{Keep, Uncordon, Undo};
     let cases = [
         ("all is ours", node(true, Some("me"), Some("me")), Uncordon, change(Some(false), true, true)),
-        ("it was called off", node(true, Some("me"), Some("me")), Undo, change(Some(false), true, true)),
+        ("it was cancelled", node(true, Some("me"), Some("me")), Undo, change(Some(false), true, true)),
         ("it failed and stays cordoned", node(true, Some("me"), Some("me")), Keep, marked(true)),
         ("a human's cordon", node(true, None, Some("me")), Uncordon, change(None, false, true)),
         ("a human's cordon, after a failure", node(true, None, Some("me")), Keep, change(None, false, true)),

@@ -1,5 +1,5 @@
 //! The Lease in the hands of others: edited, shortened, wiped and deleted, in paused time. Somebody leads
-//! again soon after it is mended, and nobody who still may write is succeeded.
+//! again soon after it is restored, and nobody who still may write is succeeded.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -101,13 +101,13 @@ impl Drop for Replicas {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edited_lease_stops_nobody_for_long_and_a_mended_one_for_less() {
+async fn an_edited_lease_stops_nobody_for_long_and_a_restored_one_for_less() {
     let replicas = two().await;
     replicas.edit(json!({"holderIdentity": "evil", "leaseDurationSeconds": 86_400})).await;
     let took = replicas.led_after().await;
-    assert!(took < SECOND * 65, "nobody mended it: {took:?}");
+    assert!(took < SECOND * 65, "nobody restored it: {took:?}");
 
-    for mended in [
+    for restored in [
         Some(json!({"leaseDurationSeconds": 15})),
         Some(json!({"holderIdentity": ""})),
         Some(json!({"holderIdentity": null})),
@@ -116,12 +116,12 @@ async fn an_edited_lease_stops_nobody_for_long_and_a_mended_one_for_less() {
         replicas.edit(json!({"holderIdentity": "evil", "leaseDurationSeconds": 86_400})).await;
         sleep(SECOND * 30).await;
         assert_eq!(replicas.holder(), "evil");
-        match &mended {
+        match &restored {
             Some(spec) => replicas.edit(spec.clone()).await,
             None => replicas.delete().await,
         }
         let took = replicas.led_after().await;
-        assert!(took < SECOND * 20, "{mended:?}: {took:?}");
+        assert!(took < SECOND * 20, "{restored:?}: {took:?}");
     }
 }
 

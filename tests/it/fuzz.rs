@@ -2,7 +2,7 @@
 //! without a fuzzer.
 //!
 //! cargo-fuzz adds to `tests/fuzz/corpus/<target>`; see tests/README.md. A case that it found comes here as a
-//! file, and fails until what it found is mended.
+//! file, and fails until what it found is fixed.
 
 use std::{
     collections::BTreeSet,

@@ -88,7 +88,7 @@ pub fn wrong_with(main: &str, pod: &Pod) -> Vec<String> {
     }
     for container in containers(pod) {
         if container.termination_message_policy.as_deref() != Some("FallbackToLogsOnError") {
-            wrong.push(format!("the last words of {} are lost", container.name));
+            wrong.push(format!("the termination message of {} is lost", container.name));
         }
         for mount in container.volume_mounts.iter().flatten() {
             let whole = mount.recursive_read_only.as_deref() == Some("IfPossible");

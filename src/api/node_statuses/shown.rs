@@ -43,7 +43,7 @@ impl NodeStatuses {
         Self { chunks: self.chunks.iter().map(|chunk| chunk.shown().clone()).collect() }
     }
 
-    /// What is shown of those that have one of the marks; of those that failed, of the first so many.
+    /// What is shown of those that have one of the marks; of those that failed, of the first `most_failed`.
     pub fn shown_of<const N: usize>(&self, marks: [Mark; N], most_failed: usize) -> Self {
         let mut failed = 0;
         let marked = self.marked_items(marks).filter(|item| {

@@ -130,7 +130,7 @@ async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_
     }
     observer.watch_pods_of(&client, &["n1".to_owned()].into());
     sleep(Duration::from_secs(20)).await;
-    assert!(unlisted(&observer).is_empty(), "an API server may be away for so long");
+    assert!(unlisted(&observer).is_empty(), "an API server may be away for a while");
     sleep(Duration::from_secs(100)).await;
     let told = unlisted(&observer);
     assert!(told["n1"].contains("you may not list pods"), "{told:?}");
@@ -176,7 +176,7 @@ async fn a_drained_nodes_pods_whose_watch_cannot_be_taken_up_again_are_told_and_
     refused.store(2, Ordering::Relaxed);
     pods.store(3, Ordering::Relaxed);
     sleep(Duration::from_secs(20)).await;
-    assert_eq!(shown(&observer), (Some(1), None), "an API server may be away for so long");
+    assert_eq!(shown(&observer), (Some(1), None), "an API server may be away for a while");
     sleep(Duration::from_secs(200)).await;
     let (old, why) = shown(&observer);
     assert!(old == Some(1) && why.unwrap().contains("you may not watch pods"));

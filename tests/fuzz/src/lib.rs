@@ -19,7 +19,7 @@ pub const TARGETS: [Target; 13] = [
     ("facts_message", nodes::facts_message),
     ("records", nodes::records),
     ("mountinfo", nodes::mountinfo),
-    ("last_words", nodes::termination_message),
+    ("termination_message", nodes::termination_message),
     ("names", users::names),
     ("op_ref", users::op_ref),
     ("selector", users::selector),

@@ -68,7 +68,8 @@ fn node(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Host) {
     (root, host)
 }
 
-/// A node's release files, command line and boot id (cut at NUL bytes): its last words fit, and make labels.
+/// A node's release files, command line and boot id (cut at NUL bytes): its facts fit into a termination
+/// message, and make labels.
 pub fn facts(data: &[u8]) {
     let Some([kairos, os, cmdline, boot]) = texts(data) else { return };
     let files: [(&str, &[u8]); 4] = [
@@ -204,8 +205,8 @@ pub fn mountinfo(data: &[u8]) {
     assert_eq!(points.iter().map(|point| point.as_os_str().as_bytes()).collect::<Vec<_>>(), [data]);
 }
 
-/// An agent's output, and an applet's last words: a line that a terminal and a status can show, and no more
-/// than the kubelet keeps.
+/// An agent's output, and an applet's termination message: a line that a terminal and a status can show, and
+/// no more than the kubelet keeps.
 pub fn termination_message(data: &[u8]) {
     let line = last_lines(data);
     assert!(line.len() <= data.len() * 3 + 12 && !line.chars().any(char::is_control), "{line:?}");

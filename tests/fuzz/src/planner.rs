@@ -68,7 +68,7 @@ fn ended(name: &str, code: i32, message: &str) -> Value {
         "state": {"terminated": {"exitCode": code, "reason": "Error", "message": message}}})
 }
 
-/// A NodeOp that reboots two nodes, with one of them in hand and all that was made for it, and a
+/// A NodeOp that reboots two nodes, with one of them in progress and all that was made for it, and a
 /// NodeOpUpgrade with its NodeOp.
 fn objects() -> Value {
     let name = |kind: &str| object(("op", "op"), "n1", kind, 0);

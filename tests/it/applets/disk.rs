@@ -224,7 +224,7 @@ fn an_upgrade_that_fills_the_disk_is_recorded_and_not_repeated() {
 
 /// On Kairos the kubelet's directory is on the same partition.
 #[test]
-fn an_upgrade_that_fills_the_kubelets_disk_still_has_its_last_words() {
+fn an_upgrade_that_fills_the_kubelets_disk_still_has_its_termination_message() {
     with_mounts(|| {
         let node = Machine::new();
         let _disk = Disk::on(node.path("dev"));

@@ -90,7 +90,7 @@ impl Machine {
         self.command(applet::UPGRADE, contract::upgrade_args(JOB, STATE_DIR, order))
     }
 
-    /// Runs the wrapper and returns its exit code and last words.
+    /// Runs the wrapper and returns its exit code and termination message.
     pub fn try_once(&self, order: &UpgradeOrder) -> (i32, String) {
         self.ended(&self.upgrade(order).output().unwrap())
     }

@@ -39,9 +39,9 @@ use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 64;
-/// After so many failed seeds the others would tell nothing new.
+/// After this number of failed seeds the others would tell nothing new.
 const ENOUGH: usize = 20;
-/// So many of the slowest seeds are named.
+/// The number of slowest seeds that are named.
 const SLOWEST: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
@@ -57,7 +57,7 @@ fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
     (!broken.is_empty()).then_some((seed, broken))
 }
 
-/// Runs seeds on as many threads as there are cores, until so many have broken something, and returns those.
+/// Runs seeds on as many threads as there are cores, until `enough` have broken something, and returns those.
 /// Which took longest is printed (`--nocapture` shows it).
 fn sweep(from: u64, to: u64, enough: usize) -> Vec<(u64, Vec<String>)> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(4);
@@ -113,11 +113,11 @@ fn what_must_never_happen_does_not() {
 
 /// Seeds that once found something in the operator: an object that was gone, deleted again and again for a
 /// watch that stood still (29); a Lease handed over while a write was on its way (478); reboots said to be
-/// called off that came (370, 489, 553); a status that a node filled (420).
+/// cancelled that came (370, 489, 553); a status that a node filled (420).
 const FOUND: [u64; 6] = [29, 370, 420, 478, 489, 553];
 
 #[test]
-fn what_was_found_stays_mended() {
+fn what_was_found_stays_fixed() {
     let failed: Vec<_> = FOUND.into_iter().filter_map(fails).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -20,16 +20,16 @@ use super::{
     worlds::{self, Kind},
 };
 
-/// Within so long everything must be over once nothing goes wrong any more.
+/// Within this time everything must be over once nothing goes wrong any more.
 const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
-/// Budgets that block a drain for so long, because too few nodes are left for the workload, are lifted by
+/// Budgets that block a drain for this time, because too few nodes are left for the workload, are lifted by
 /// somebody.
 const STUBBORN: Duration = Duration::from_secs(900);
-/// What goes on by itself has come to its end if nothing began for so long.
+/// What goes on by itself has come to its end if nothing began for this time.
 const SETTLES: Duration = Duration::from_secs(300);
 /// Changes that are remembered where nothing is checked: some seconds of hundreds of nodes at once.
 const REMEMBERED: usize = 5_000;
-/// What happens at rest is watched for so long.
+/// What happens at rest is watched for this time.
 const REST: Duration = Duration::from_secs(20 * 60);
 
 /// What came of a run.
@@ -73,11 +73,11 @@ async fn play(seed: u64) -> Outcome {
     // What hangs still, hangs until its client's patience ends.
     sleep(BACK.max(READ_TIMEOUT)).await;
     let mut broken = Vec::new();
-    let mended = world.elapsed();
+    let calm_since = world.elapsed();
     // What is over stays so: an upgrade that goes on may begin again, and one that waits for another may be
     // at its turn in a moment.
     let pause = if world.is(Kind::Continuous) { SETTLES } else { Duration::from_secs(60) };
-    let mut settled = mended + pause;
+    let mut settled = calm_since + pause;
     loop {
         let over = history::is_over(&cluster, &world, &scenario);
         if over && world.elapsed() >= settled {
@@ -86,11 +86,11 @@ async fn play(seed: u64) -> Outcome {
         if !over {
             settled = world.elapsed() + pause;
         }
-        if world.elapsed() > mended + STUBBORN {
+        if world.elapsed() > calm_since + STUBBORN {
             trouble::lift_budgets(&cluster, &world).await;
         }
         trouble::look_after_failed_nodes(&cluster, &world).await;
-        if world.elapsed() > mended + TIMEOUT {
+        if world.elapsed() > calm_since + TIMEOUT {
             broken.push(format!(
                 "not over {} s after the end of trouble: {}",
                 TIMEOUT.as_secs(),

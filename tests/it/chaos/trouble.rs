@@ -253,7 +253,7 @@ impl Trouble<'_> {
         }
         let name = text(&op, "/metadata/name");
         let most = op["spec"]["concurrency"].as_u64().unwrap_or_default();
-        // Only more: with less, what is in hand already would be too much.
+        // Only more: with less, what is in progress already would be too much.
         let patch = json!({"spec": {"concurrency": if most == 0 { 0 } else { most + 1 }}});
         self.world.note(|| format!("fault: the concurrency of {name} grows"));
         let ops: Api<NodeOp> = Api::default_namespaced(self.world.client.clone());

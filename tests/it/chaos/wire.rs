@@ -31,7 +31,7 @@ use super::{
     worlds::{self, Kind},
 };
 
-/// After so long without a byte the client's connection breaks (kube's default).
+/// After this time without a byte the client's connection breaks (kube's default).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
 /// How bad it is, in chances of a thousand, at each request or watch event.

@@ -231,7 +231,7 @@ impl World {
         self.rng(|rng| rng.u32(..100) < percent)
     }
 
-    /// A time of so many milliseconds, both ends included.
+    /// A time of `low` to `high` milliseconds, both included.
     pub fn time(&self, low: u64, high: u64) -> Duration {
         if self.even {
             return Duration::from_millis(low.midpoint(high));
@@ -298,7 +298,7 @@ impl World {
         self.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a stranger may take one more of so many names.
+    /// Whether a stranger may take one more name, of `most` in all.
     pub fn takes_name(&self, most: u32) -> bool {
         let mut inner = self.inner();
         inner.names += 1;
@@ -339,7 +339,7 @@ impl World {
 /// The release that nodes run at the beginning.
 pub const OLD: &str = "v3.4.2-k3sv1.30.11+k3s1";
 
-/// The server's time now, as an operator sees it whose clock is off by so many seconds.
+/// The server's time now, as an operator sees it whose clock is off by these seconds.
 pub fn time_off_by(seconds: i64) -> Timestamp {
     kairos_sim::clock::now().saturating_add(SignedDuration::from_secs(seconds)).expect("within time")
 }

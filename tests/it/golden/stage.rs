@@ -10,7 +10,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `c1`, and workers up to so many nodes.
+    /// `c1` and workers, `nodes` in all.
     pub fn new(nodes: usize) -> Self {
         let mut world = World::new(1);
         world.add_node("c1", true);

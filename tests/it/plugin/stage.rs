@@ -99,7 +99,7 @@ impl Stage {
         self.run_at(None, words).await
     }
 
-    /// The same, for a reader of so many columns.
+    /// The same, for a reader with a terminal of `columns`.
     pub async fn run_at(&self, columns: Option<usize>, words: &[&str]) -> Ran {
         run(&self.cluster.kubeconfig(), columns, words).await
     }
@@ -155,7 +155,7 @@ pub const fn hours(number: i64) -> i64 {
     number * 3600 + 1800
 }
 
-/// The time so many seconds ago.
+/// The time `seconds` ago.
 pub fn ago(seconds: i64) -> String {
     let now = k8s_openapi::jiff::Timestamp::now();
     format!("{:.0}", now - k8s_openapi::jiff::SignedDuration::from_secs(seconds))

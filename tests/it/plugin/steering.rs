@@ -198,7 +198,7 @@ async fn an_operation_is_ended_after_it_was_said_what_that_ends() {
     stage.cluster.until_none(UPGRADES, LONG, |_| true).await.unwrap();
 }
 
-/// Of so many nodes an upgrade's own status leaves out those that wait or are done; its counts do not.
+/// Of very many nodes an upgrade's own status leaves out those that wait or are done; its counts do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_the_status_leaves_out_are_counted_all_the_same() {
     let stage = Stage::new().await;

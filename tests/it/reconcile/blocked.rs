@@ -71,7 +71,7 @@ struct Case {
     at: &'static str,
 }
 
-/// Each request that a node in hand hangs on is refused for good, with quota's 403, a webhook's 400, an
+/// Each request that a node in progress depends on is refused for good, with quota's 403, a webhook's 400, an
 /// invalid object's 422.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_that_stays_is_told_tried_rarely_and_forgotten() {

@@ -11,7 +11,7 @@ use kairos_sim::Cluster;
 
 use super::rig::{PROBES, Rig};
 
-/// The server closes all but a few; so many of ours are kept open here.
+/// The server closes all but a few; this number of ours is kept open here.
 const KEPT: usize = 500;
 
 fn probe(address: SocketAddr) -> std::io::Result<String> {

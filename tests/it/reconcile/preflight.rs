@@ -41,7 +41,7 @@ async fn skip_fail_and_proceed() {
     );
     assert_eq!(says("n3").0, "Completed");
     assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(0, 0), (0, 0), (1, 1)]);
-    assert_eq!(rig.claims().0, ["n3"], "the others were never in hand");
+    assert_eq!(rig.claims().0, ["n3"], "the others were never taken");
     let preflights = rig
         .cluster
         .list("pods")

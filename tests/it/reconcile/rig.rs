@@ -228,7 +228,7 @@ impl Rig {
     }
 
     /// Waits until the operator has asked for so much more, or until the NodeOp is over. Who is killed after
-    /// so many requests has got equally far on a slow machine and on a fast one.
+    /// the same number of requests has got equally far on a slow machine and on a fast one.
     pub async fn asks(&self, more: usize, op: &str) {
         let before = self.requests().len();
         let asked = async {

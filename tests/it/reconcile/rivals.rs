@@ -35,7 +35,7 @@ async fn drain(rig: &Rig, node: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_human_drains_a_node_in_hand_and_the_command_is_tried_again() {
+async fn a_human_drains_a_node_in_progress_and_the_command_is_tried_again() {
     let rig = Rig::new(1).await;
     rig.op("op", slow()).await;
     rig.command_runs("n1").await;
@@ -93,9 +93,9 @@ async fn a_controller_that_uncordons_for_ever_is_named_and_not_fought_at_full_sp
 }
 
 /// Kured found the node first: cordoned it, drained it, reboots it, and uncordons it, all while the node is
-/// in our hand.
+/// ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kured_reboots_a_node_in_hand_and_it_is_rebooted_once_more_and_left_schedulable() {
+async fn kured_reboots_a_node_in_progress_and_it_is_rebooted_once_more_and_left_schedulable() {
     let rig = Rig::new(2).await;
     rig.patch_node("n1", json!({"spec": {"unschedulable": true}})).await;
     rig.op("op", slow()).await;
@@ -119,7 +119,7 @@ async fn kured_reboots_a_node_in_hand_and_it_is_rebooted_once_more_and_left_sche
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() {
+async fn an_autoscaler_removes_nodes_pending_and_in_progress_and_the_others_go_on() {
     let rig = Rig::with(Cluster::builder().nodes(4).control_planes(1)).await;
     // A machine that nothing would tell from another one is not waited for.
     let nobody = Patch::Merge(json!({"status": {"nodeInfo": {"machineID": ""}}}));

@@ -53,7 +53,7 @@ fn nothing_was_refused(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_limit_all_workers_are_in_hand_at_once() {
+async fn without_a_limit_all_workers_are_in_progress_at_once() {
     let rig = Rig::with(Cluster::builder().nodes(4)).await;
     let spec =
         json!({"image": "busybox:1", "command": ["sh", "-c", "sleep 1"], "cordon": true, "concurrency": 0});

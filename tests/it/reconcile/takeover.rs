@@ -19,7 +19,7 @@ fn binding(namespace: &str, name: &str) -> Value {
 }
 
 /// The Job and the reboot pod that the Go operator made for n1, which it had cordoned; n2 was not begun.
-async fn leave_in_hand(rig: &Rig) {
+async fn leave_in_progress(rig: &Rig) {
     let meta = json!({"name": "op", "namespace": "default", "finalizers": ["nodeop-reboot.kairos.io/clusterrolebinding"]});
     let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta,
         "spec": and(reboot(), json!({"command": ["sh", "-c", "sleep 3"]}))});
@@ -54,7 +54,7 @@ async fn leave_in_hand(rig: &Rig) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_of_the_go_operator_is_taken_over_and_brought_to_its_end() {
     let mut rig = Rig::idle(Cluster::builder().nodes(2).control_planes(1)).await;
-    leave_in_hand(&rig).await;
+    leave_in_progress(&rig).await;
     rig.command_runs("n1").await;
     rig.start(&[]);
     rig.in_step("op", "n1", "Reboot").await;

@@ -196,7 +196,7 @@ impl World {
         true
     }
 
-    /// The end of all faults: machines that are away for good are taken out of the cluster, or mended.
+    /// The end of all faults: machines that are away for good are taken out of the cluster, or repaired.
     pub fn mend(&mut self) {
         self.faults = false;
         self.blocked.clear();

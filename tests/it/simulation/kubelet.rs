@@ -221,7 +221,7 @@ impl World {
             Stage::Told => {
                 self.check_reboot(pod, &name);
                 self.set_stage(pod, Stage::Asked);
-                // One in a hundred hangs on its way down, and does not come back for long.
+                // One in a hundred gets stuck on its way down, and does not come back for long.
                 let hangs = self.faults && self.rng.chance(3);
                 let back = self.tick + if hangs { 2000 } else { self.rng.span(3, 40) };
                 let graceful = self.rng.chance(60);

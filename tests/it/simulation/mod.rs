@@ -134,7 +134,7 @@ fn duel(seed: u64) -> World {
 
 /// A reboot that is due, whose waiter is lost and made again and again, and the NodeOp deleted just when
 /// there is a new waiter that no cache shows yet.
-fn called_off(seed: u64) -> World {
+fn cancelled(seed: u64) -> World {
     let mut world = World::new(seed);
     world.add_node("w1", false);
     scenario::rebooter(&mut world);
@@ -184,7 +184,7 @@ fn fails(seed: u64) -> Option<(u64, String)> {
 }
 
 #[test]
-fn two_control_plane_nodes_are_never_in_hand_together() {
+fn two_control_plane_nodes_are_never_in_progress_together() {
     for seed in 0..number("KAIROS_SIM_SEEDS").unwrap_or(SEEDS) {
         let world = duel(seed);
         let log = world.log.join("\n");
@@ -195,7 +195,7 @@ fn two_control_plane_nodes_are_never_in_hand_together() {
 #[test]
 fn no_reboot_follows_its_cancellation() {
     for seed in 0..number("KAIROS_SIM_SEEDS").unwrap_or(SEEDS) {
-        let world = called_off(seed);
+        let world = cancelled(seed);
         let log = world.log.join("\n");
         assert!(world.history.broken.is_empty(), "{log}\ncalled off {seed}: {:#?}", world.history.broken);
     }

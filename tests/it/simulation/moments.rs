@@ -16,7 +16,7 @@ use super::{
 /// Ticks of the rollout, and within which it is over whatever happened.
 const MOMENTS: i64 = 75;
 const TIMEOUT: i64 = 900;
-/// For so long the watch of a new leader stands still.
+/// For this time the watch of a new leader stands still.
 const STILL: i64 = 25;
 
 /// The group of the pods that the scheduler binds to a node after its drain.
@@ -246,6 +246,6 @@ fn a_nodeop_that_is_taken_away_at_any_moment_leaves_its_nodes_only_when_nothing_
 }
 
 #[test]
-fn a_nodeop_that_is_deleted_at_any_moment_is_called_off_before_it_says_so() {
+fn a_nodeop_that_is_deleted_at_any_moment_is_cancelled_before_it_says_so() {
     holds(Change::Deletion);
 }

@@ -105,7 +105,7 @@ impl Operator {
         }
     }
 
-    /// From now on one cache shows what was there so many ticks ago.
+    /// From now on one cache shows what was there `ticks` ago.
     pub fn stand_still(&mut self, world: &World, cache: Cache, ticks: usize) {
         let (jobs, pods) = ((Cache::Jobs, world.jobs.oldest(ticks)), (Cache::Pods, world.pods.oldest(ticks)));
         self.still = match cache {

@@ -15,7 +15,7 @@ fn an_empty_map_is_given_up_after_ten_minutes_and_begun_before() {
 
 #[test]
 fn one_that_is_deleted_is_released_and_starts_nothing() {
-    let mut s = in_hand(
+    let mut s = in_progress(
         json!({"rebootOnSuccess": true}),
         json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
     );

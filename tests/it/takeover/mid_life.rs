@@ -17,7 +17,7 @@ use kairos_operator::{
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, planned, pod, status, until_stable};
+use super::{at, entry, in_progress, job, planned, pod, status, until_stable};
 
 /// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
 pub fn cordoned(s: &mut Snapshot, annotated: bool) {
@@ -45,7 +45,7 @@ fn runs(s: &mut Snapshot, restarts: i32) {
 #[test]
 fn nothing_is_given_back_before_its_reboot_pod_has_done_its_part() {
     for phase in ["Running", "Failed"] {
-        let mut s = in_hand(
+        let mut s = in_progress(
             json!({"rebootOnSuccess": true, "cordon": true}),
             json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
         );
@@ -71,7 +71,7 @@ fn nothing_is_given_back_before_its_reboot_pod_has_done_its_part() {
 #[test]
 fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
     let entry_of_it = json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"});
-    let mut s = in_hand(json!({"rebootOnSuccess": true}), entry_of_it.clone());
+    let mut s = in_progress(json!({"rebootOnSuccess": true}), entry_of_it.clone());
     job(&mut s, "n1", JobState::Complete);
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
     runs(&mut s, 0);
@@ -90,7 +90,7 @@ fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
     until_stable(&mut s);
     assert!(entry(&s, "n1").message.unwrap().contains("not proved"));
 
-    let mut late = in_hand(json!({"rebootOnSuccess": true}), entry_of_it);
+    let mut late = in_progress(json!({"rebootOnSuccess": true}), entry_of_it);
     job(&mut late, "n1", JobState::Complete);
     pod(&mut late, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
     runs(&mut late, 1);
@@ -102,7 +102,7 @@ fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
 
 #[test]
 fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
-    let mut s = in_hand(json!({}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
+    let mut s = in_progress(json!({}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
     job(&mut s, "n1", JobState::Active);
     until_stable(&mut s);
     let key = ("ns".to_owned(), "op".to_owned());
@@ -122,7 +122,7 @@ fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
 
 #[test]
 fn its_upgrades_are_upgrades() {
-    let mut s = in_hand(
+    let mut s = in_progress(
         json!({"rebootOnSuccess": true}),
         json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
     );
@@ -155,7 +155,8 @@ fn its_upgrades_are_upgrades() {
 #[test]
 fn a_cordon_that_nobody_answers_for_is_left_and_named() {
     for annotated in [true, false] {
-        let mut s = in_hand(json!({"cordon": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
+        let mut s =
+            in_progress(json!({"cordon": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
         cordoned(&mut s, annotated);
         job(&mut s, "n1", JobState::Active);
         until_stable(&mut s);
@@ -170,7 +171,7 @@ fn a_cordon_that_nobody_answers_for_is_left_and_named() {
 /// operator's; and no record is kept of what is decided then.
 #[test]
 fn a_waiter_of_ours_is_not_ended_before_that_its_node_is_taken_over_is_recorded() {
-    let mut s = in_hand(
+    let mut s = in_progress(
         json!({"rebootOnSuccess": true, "cordon": true}),
         json!({"phase": "Running", "jobName": "j"}),
     );

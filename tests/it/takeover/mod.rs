@@ -195,8 +195,8 @@ fn makes(wanted: &[Action]) -> Vec<String> {
     wanted.iter().filter_map(made).collect()
 }
 
-/// A NodeOp of one node in hand, n1, and the entry that the Go operator wrote for it.
-fn in_hand(spec: Value, entry: Value) -> Snapshot {
+/// A NodeOp of one node in progress, n1, and the entry that the Go operator wrote for it.
+fn in_progress(spec: Value, entry: Value) -> Snapshot {
     let mut fields = json!({"nodeSelector": {"matchLabels": {"only": "n1"}}});
     fields.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let mut s = world(fields, json!({"phase": "Running", "nodeStatuses": {"n1": entry}}));
@@ -245,7 +245,7 @@ fn a_running_job_is_adopted_and_its_outcome_counts() {
         (JobState::Failed("BackoffLimitExceeded".into()), Phase::Failed),
     ] {
         for before in ["Pending", "Running"] {
-            let mut s = in_hand(
+            let mut s = in_progress(
                 json!({}),
                 json!({"phase": before, "jobName": "op-n1-x7k2q", "rebootStatus": "not-requested"}),
             );
@@ -265,7 +265,7 @@ fn a_running_job_is_adopted_and_its_outcome_counts() {
 fn a_job_that_was_not_recorded_yet_is_adopted_too() {
     let empty = [json!({"phase": "Running"}), Value::Null];
     for status in empty {
-        let mut s = in_hand(json!({}), json!({"phase": "Pending"}));
+        let mut s = in_progress(json!({}), json!({"phase": "Pending"}));
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (*s.ops[&key]).clone();
         op.status = serde_json::from_value(status).unwrap();
@@ -283,7 +283,7 @@ fn its_reboot_pod_reboots_and_only_another_boot_proves_it() {
         json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
         json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
     ] {
-        let mut s = in_hand(json!({"rebootOnSuccess": true}), before);
+        let mut s = in_progress(json!({"rebootOnSuccess": true}), before);
         job(&mut s, "n1", JobState::Complete);
         pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
         let wanted = until_stable(&mut s);
@@ -305,7 +305,7 @@ fn its_reboot_pod_reboots_and_only_another_boot_proves_it() {
 #[test]
 fn a_reboot_that_was_under_way_is_not_proved() {
     for state in [Some("completed"), None] {
-        let mut s = in_hand(
+        let mut s = in_progress(
             json!({"rebootOnSuccess": true}),
             json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
         );
@@ -321,7 +321,7 @@ fn a_reboot_that_was_under_way_is_not_proved() {
 
 #[test]
 fn a_job_that_failed_ends_the_reboot_pod_first() {
-    let mut s = in_hand(
+    let mut s = in_progress(
         json!({"rebootOnSuccess": true}),
         json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
     );
@@ -340,7 +340,7 @@ fn a_job_that_failed_ends_the_reboot_pod_first() {
 #[test]
 fn an_entry_whose_job_is_gone_is_failed_and_not_run_again() {
     for phase in ["Pending", "Running"] {
-        let mut s = in_hand(json!({}), json!({"phase": phase, "jobName": "op-n1-x7k2q"}));
+        let mut s = in_progress(json!({}), json!({"phase": phase, "jobName": "op-n1-x7k2q"}));
         let wanted = until_stable(&mut s);
         assert_eq!(entry(&s, "n1").phase, Phase::Failed, "{phase}");
         assert!(makes(&wanted).is_empty(), "{wanted:?}");

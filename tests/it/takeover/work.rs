@@ -12,7 +12,7 @@ use kairos_operator::{
 };
 use serde_json::json;
 
-use super::{at, entry, in_hand, job, mid_life::cordoned, planned, pod, until_stable, world};
+use super::{at, entry, in_progress, job, mid_life::cordoned, planned, pod, until_stable, world};
 
 fn running(reboot: bool) -> serde_json::Value {
     let reboot = if reboot { "pending" } else { "not-requested" };
@@ -36,7 +36,7 @@ fn a_job_of_its_gets_a_deadline() {
         (owner.clone(), json!({}), 3600),
         (owner, json!({"activeDeadlineSeconds": 600}), 600),
     ] {
-        let mut s = in_hand(spec, running(false));
+        let mut s = in_progress(spec, running(false));
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (*s.ops[&key]).clone();
         op.metadata.owner_references = serde_json::from_value(owners).unwrap();
@@ -80,7 +80,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
         (JobState::Complete, JobState::Active),
         (JobState::Complete, JobState::Complete),
     ] {
-        let mut s = in_hand(json!({"rebootOnSuccess": true, "cordon": true}), running(true));
+        let mut s = in_progress(json!({"rebootOnSuccess": true, "cordon": true}), running(true));
         cordoned(&mut s, true);
         job(&mut s, "n1", one.clone());
         another_job(&mut s, "n1", "op-n1-a1b2c", other.clone());
@@ -105,7 +105,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
         assert!(!wanted.iter().any(undoes), "{wanted:?}");
     }
     // One that has failed does nothing any more.
-    let mut s = in_hand(json!({}), running(false));
+    let mut s = in_progress(json!({}), running(false));
     job(&mut s, "n1", JobState::Failed("BackoffLimitExceeded".into()));
     another_job(&mut s, "n1", "op-n1-a1b2c", JobState::Active);
     until_stable(&mut s);
@@ -118,7 +118,7 @@ fn a_node_with_two_jobs_is_failed_and_not_rebooted() {
 /// It may have been changed.
 #[test]
 fn a_node_whose_job_is_gone_stays_cordoned() {
-    let mut s = in_hand(json!({"cordon": true}), running(false));
+    let mut s = in_progress(json!({"cordon": true}), running(false));
     cordoned(&mut s, true);
     let wanted = until_stable(&mut s);
     assert_eq!(entry(&s, "n1").phase, Phase::Failed);
@@ -130,7 +130,7 @@ fn a_node_whose_job_is_gone_stays_cordoned() {
 /// never made.
 #[test]
 fn a_reboot_that_was_over_is_not_awaited_because_another_reboot_pod_waits() {
-    let mut s = in_hand(
+    let mut s = in_progress(
         json!({"rebootOnSuccess": true}),
         json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
     );

@@ -134,7 +134,7 @@ fn a_node_whose_preflight_came_to_nothing_is_tried_again_an_hour_later_and_not_b
         assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(round));
         world.snapshot.now = until;
     }
-    // A clock that was wrong by years has written that: nobody waits for so long.
+    // A clock that was wrong by years has written that: nobody waits for years.
     let record = world.snapshot.nodes["n3"].annotations[names::ATTEMPTED].clone();
     let years = format!("{}~2100-01-01T00:00:00Z", record.split_once('~').unwrap().0);
     world.node("n3", |node| drop(node.annotations.insert(names::ATTEMPTED.into(), years)));

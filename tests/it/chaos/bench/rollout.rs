@@ -54,9 +54,9 @@ const POOL: &str = "example.com/pool";
 pub struct Plan {
     pub nodes: usize,
     pub concurrency: usize,
-    /// So many nodes are brought to their end.
+    /// The number of nodes that are awaited.
     pub until: usize,
-    /// So many pods on each node are drained.
+    /// The number of pods on each node that are drained.
     pub pods: usize,
     /// The nodes are two pools, and each has an upgrade of its own.
     pub beside: bool,
@@ -214,7 +214,7 @@ fn ended(op: &Value) -> usize {
     of("completed") + of("failed")
 }
 
-/// What the operator has written since so many requests, Events and evictions aside.
+/// What the operator has written since this number of requests, Events and evictions aside.
 fn written(cluster: &Cluster, asked: usize) -> BTreeMap<String, usize> {
     let user =
         format!("system:serviceaccount:{}:{}", kairos_sim::install::NAMESPACE, kairos_sim::install::ACCOUNT);

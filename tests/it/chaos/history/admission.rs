@@ -16,7 +16,7 @@ use crate::chaos::worlds::Kind;
 const JUST_JOINED: Duration = Duration::from_secs(30);
 /// Operators start later than this: whoever looks sees the nodes that are there by then.
 const BEGINNING: Duration = Duration::from_secs(1);
-/// What an upgrade is told reaches its NodeOp within so long, where nothing goes wrong.
+/// What an upgrade is told reaches its NodeOp within this time, where nothing goes wrong.
 const PASSED_ON: Duration = Duration::from_secs(15);
 
 /// What is remembered of operations.

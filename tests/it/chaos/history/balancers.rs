@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{CLAIMED_BY, CORDONED_BY, Past, hints::annotation, intent, owner, text};
 
-/// For so long the operator may not know yet what others have just done to a node that it relied on.
+/// For this time the operator may not know yet what others have just done to a node that it relied on.
 const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// The label by which load balancers leave a node.

@@ -237,7 +237,7 @@ impl Past<'_> {
         self.ops.get(op)?.status.as_ref()?.node_statuses.get(node).cloned()
     }
 
-    /// The UID of the NodeOp that has a node in hand.
+    /// The UID of the NodeOp that has claimed a node.
     fn claim(&self, node: &str) -> Option<String> {
         owner(self.nodes.get(node)?, CLAIMED_BY)
     }
@@ -299,7 +299,7 @@ impl Past<'_> {
         let draining = owner.as_ref().is_some_and(|(op, entry)| {
             matches!(entry.step, Some(Step::Drain | Step::Job)) && intent(op).drain.is_some()
         });
-        // One that was under way when the drain was called off ends later; it has at most this long.
+        // One that was under way when the drain was cancelled ends later; it has at most this long.
         let under_way =
             self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));
         if let Some((op, _)) = &owner

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{super::worlds::Kind, CLAIMED_BY, CORDONED_BY, Past, intent, owner, text};
 
-/// Within so long an operator has seen that a member went away, and its waiter is ended.
+/// Within this time an operator has seen that a member went away, and its waiter is ended.
 const ACTS: Duration = Duration::from_secs(60);
 
 /// Between the record of a Node that was made again and its claim lies a plan, and what else that one writes.
@@ -109,14 +109,14 @@ impl Past<'_> {
         }
     }
 
-    /// A node is given back: it is not in hand any more, and nothing of ours runs on it.
+    /// A node is given back: it is not in progress any more, and nothing of ours runs on it.
     fn released(&mut self, name: &str, node: &Value, op: &str) {
         let entry = self.entry(op, name);
         let uid = text(node, "/metadata/uid");
         if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_deref() == Some(uid))
             && !self.rivals()
         {
-            self.broken(format!("{name} is given back while {op} has it in hand"));
+            self.broken(format!("{name} is given back while {op} works on it"));
         }
         let runs = self
             .running
@@ -132,7 +132,7 @@ impl Past<'_> {
         self.watched(op, name, "is given back");
     }
 
-    /// How many nodes are in hand at once, for one operation and for control planes.
+    /// How many nodes are in progress at once, for one operation and for control planes.
     fn held(&mut self) {
         let mut found = Vec::new();
         let claims: Vec<(String, String, bool)> = self
@@ -149,7 +149,7 @@ impl Past<'_> {
                 .filter(|(_, node)| cordoned(node) && owner(node, CORDONED_BY).as_ref() == Some(uid));
             let held: BTreeSet<&String> = claimed.chain(left.map(|(name, _)| name)).collect();
             if self.allowed(uid).is_some_and(|limit| held.len() > limit) {
-                found.push(format!("{uid} has {held:?} in hand"));
+                found.push(format!("{uid} has {held:?} in progress"));
             }
         }
         let disturbs = |uid: &String| self.known.get(uid).is_some_and(|op| intent(op).disturbs());
@@ -159,7 +159,7 @@ impl Past<'_> {
             .map(|(name, _, _)| name)
             .collect();
         if quorum.len() > 1 {
-            found.push(format!("control-plane nodes {quorum:?} are in hand together"));
+            found.push(format!("control-plane nodes {quorum:?} are in progress together"));
         }
         found.into_iter().for_each(|what| self.broken(what));
     }

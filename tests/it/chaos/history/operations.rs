@@ -21,8 +21,8 @@ use super::{
     owner, text,
 };
 
-/// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's
-/// last live read and the start of the operation lies a write that is on its way.
+/// For this time a machine that joins under the name of a node in progress may be taken for the old one:
+/// between the operator's last live read and the start of the operation lies a write that is on its way.
 const UNNOTICED: Duration = Duration::from_secs(7);
 
 impl Past<'_> {
@@ -123,7 +123,7 @@ impl Past<'_> {
         let Some((_, _, boot)) = last else {
             // An upgrade that finds the release in place has done nothing, and says so. One that a boot
             // interrupted finds it in place after that boot, if an earlier one had installed it and its
-            // reboot was called off.
+            // reboot was cancelled.
             let in_place =
                 entry.reboot_status == Some(RebootStatus::NotRequested) || self.runs_target(op, node);
             if !(intent.upgrade && in_place) {
@@ -150,8 +150,8 @@ impl Past<'_> {
     /// A node that is given back as it was is one on which no command has begun.
     fn failed(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
         let ran = self.runs.contains_key(&(uid.to_owned(), node.to_owned()));
-        let called_off = op.metadata.deletion_timestamp.is_some();
-        if entry.job_name.is_none() && ran && !called_off && !self.rivals() && !self.is_bad(node) {
+        let cancelled = op.metadata.deletion_timestamp.is_some();
+        if entry.job_name.is_none() && ran && !cancelled && !self.rivals() && !self.is_bad(node) {
             self.broken(format!(
                 "{uid} says that it left {node} as it was, where its operation has begun: {entry:?}"
             ));
@@ -231,7 +231,7 @@ impl Past<'_> {
         self.check_drained(&object, node);
     }
 
-    /// Whether the node is still the one that an entry took in hand.
+    /// Whether the node is still the one that an entry was begun for.
     pub(super) fn is_same(&self, node: &str, entry: &NodeStatus) -> bool {
         self.nodes
             .get(node)

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{OPS, Past, UPGRADES, admission::selects, text};
 
-/// A change has reached who plans within so long, where nothing goes wrong.
+/// A change has reached who plans within this time, where nothing goes wrong.
 const SEEN: Duration = Duration::from_secs(15);
 
 /// What is known of what upgrades ask for.

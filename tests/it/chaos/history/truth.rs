@@ -19,7 +19,7 @@ use crate::chaos::{scenario::Wish, world::OLD, worlds::Kind};
 /// Somebody has named a tag, and a moment later it meant something else: nobody can tell which was meant.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
-/// What a node says is known to who plans within so long, where nothing goes wrong.
+/// What a node says is known to who plans within this time, where nothing goes wrong.
 const SEEN: Duration = Duration::from_secs(15);
 
 fn release(content: &str) -> String {

@@ -31,7 +31,7 @@ use super::{
     strangers::{FORGED_FACTS, NAMESPACE, SAYS, STRANGER},
 };
 
-/// So many things somebody makes in a run: whatever they do, a run has an end.
+/// The number of things that somebody makes in a run: whatever they do, a run has an end.
 const MOST: usize = 60;
 /// More than an annotation, a message of a container or a label can be on a real server, or nearly.
 const HUGE: usize = 200_000;

@@ -70,7 +70,7 @@ pub enum Kind {
     MembersLeave,
     /// Kubelets that stop for a while, and leave their containers running; some Nodes are deleted meanwhile.
     KubeletsStop,
-    /// People who uncordon nodes that are in hand.
+    /// People who uncordon nodes that are in progress.
     Uncordoned,
     /// A rollback that meets the upgrade.
     Rollbacks,

@@ -25,7 +25,7 @@ use super::super::{
 
 /// More than facts pods may be under way at once.
 const DOZEN: usize = 12;
-/// For so long odd things go on.
+/// For this time odd things go on.
 const LONG: Duration = Duration::from_secs(600);
 
 /// Each clock is off by minutes, or by hours.

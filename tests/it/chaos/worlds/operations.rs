@@ -18,7 +18,7 @@ use super::{
     Kind,
 };
 
-/// After a node has joined, whatever waits for it has so long to begin before a run may end.
+/// After a node has joined, whatever waits for it has this time to begin before a run may end.
 const BEGINS: Duration = Duration::from_secs(120);
 
 /// Fits what is asked for to the worlds in which it is asked.

@@ -29,7 +29,7 @@ pub const FORGED_FACTS: &str = "facts";
 pub const SAYS: &str = "stranger-says";
 /// Where strangers have rights, and where they have none.
 pub const NAMESPACE: &str = "team-a";
-/// So many names are taken before we get to them.
+/// The number of names that are taken before we get to them.
 const NAMES: u32 = 4;
 
 pub fn is_strange(meta: &ObjectMeta) -> bool {

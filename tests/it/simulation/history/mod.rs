@@ -176,12 +176,12 @@ impl World {
             }
             let untouched = entry.phase == Phase::Failed && entry.job_name.is_none();
             let ran = self.history.runs.contains_key(&(uid.clone(), node.clone()));
-            let called_off = op.metadata.deletion_timestamp.is_some();
-            if before.phase == Phase::Running && untouched && ran && !called_off && !self.rivals {
+            let cancelled = op.metadata.deletion_timestamp.is_some();
+            if before.phase == Phase::Running && untouched && ran && !cancelled && !self.rivals {
                 self.broken(format!("{uid} says that it left {node} as it was, where its command has run"));
             }
             if entry.phase.is_final() && before.phase == Phase::Running && !self.rivals {
-                self.check_called_off(&uid, node);
+                self.check_cancelled(&uid, node);
             }
         }
         let taken = |entry: &&NodeStatus| {
@@ -194,7 +194,7 @@ impl World {
             entry.phase == Phase::Running && before != Some(Phase::Running)
         });
         if takes && intent.concurrency.is_some_and(|limit| held.count() > limit) {
-            self.broken(format!("{uid} has too many nodes in hand"));
+            self.broken(format!("{uid} has too many nodes in progress"));
         }
         let stuck =
             new.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
@@ -218,7 +218,7 @@ impl World {
     }
 
     /// Nothing of an operation may start once its entry is final: its Job has ended, or was told to.
-    fn check_called_off(&mut self, op: &str, node: &str) {
+    fn check_cancelled(&mut self, op: &str, node: &str) {
         let ours = |job: &&Arc<JobView>| job.owner.uid == op && job.node == node;
         let left =
             self.jobs.live().values().filter(ours).find(|job| job.state == JobState::Active && !job.deleting);
@@ -291,7 +291,7 @@ impl World {
             && self.entry(&new.uid, &node.name).is_none_or(|entry| entry.phase != Phase::Running)
             && !self.rivals
         {
-            self.broken(format!("{} is claimed for {new}, which does not have it in hand", node.name));
+            self.broken(format!("{} is claimed for {new}, which does not work on it", node.name));
         }
         if change.claimed_by == Some(None) {
             self.check_release(node);
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// A node is given back: it is not in hand any more, and nothing of ours runs on it.
+    /// A node is given back: it is not in progress any more, and nothing of ours runs on it.
     fn check_release(&mut self, node: &NodeView) {
         let Some(of) = node.claimed_by.clone() else { return };
         let entry = self.entry(&of.uid, &node.name);
@@ -316,7 +316,7 @@ impl World {
         if entry
             .is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid))
         {
-            self.broken(format!("{} is given back while {of} has it in hand", node.name));
+            self.broken(format!("{} is given back while {of} works on it", node.name));
         }
         let up = self
             .machines

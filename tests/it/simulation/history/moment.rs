@@ -15,7 +15,7 @@ impl World {
             }
         }
         if control_planes.len() > 1 {
-            found.push(format!("control-plane nodes {control_planes:?} are in hand together"));
+            found.push(format!("control-plane nodes {control_planes:?} are in progress together"));
         }
         for op in self.ops.live().values() {
             let me = OpRef::of(op);
@@ -29,7 +29,7 @@ impl World {
             };
             held.extend(self.nodes.live().values().filter(|node| ours(node)).map(|node| &node.name));
             if Intent::of(op).concurrency.is_some_and(|limit| held.len() > limit) {
-                found.push(format!("{me} has {held:?} in hand"));
+                found.push(format!("{me} has {held:?} in progress"));
             }
         }
         found.into_iter().for_each(|what| self.broken(what));

@@ -53,7 +53,7 @@ impl Timers {
         self.after(delay, key);
     }
 
-    /// Whether it is so long ago that this was asked first about something; the object is looked at again
+    /// Whether it is long enough ago that this was asked first about something; the object is looked at again
     /// when it is.
     pub fn passed(&self, what: &str, delay: Duration, key: &Key) -> bool {
         let known = self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what);

@@ -25,7 +25,7 @@ pub struct NodeStory {
 }
 
 impl NodeStory {
-    /// How long it was in hand, up to `now` if it still is.
+    /// How long it was in progress, up to `now` if it still is.
     pub fn time(&self, now: Duration) -> Option<Duration> {
         self.started.map(|started| self.ended.unwrap_or(now).saturating_sub(started))
     }

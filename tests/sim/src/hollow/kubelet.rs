@@ -173,7 +173,7 @@ impl Node {
         self.kubelet().state().refusal = verdict;
     }
 
-    /// Lets the processes of pods that are deleted by force go on for so long, if they ignore SIGTERM: as
+    /// Lets the processes of pods that are deleted by force go on for this time, if they ignore SIGTERM: as
     /// where a kubelet is away, or a process does not end.
     pub fn linger(&self, time: Duration) {
         self.kubelet().state().lingering = time;

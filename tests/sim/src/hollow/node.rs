@@ -286,7 +286,7 @@ impl Node {
         self.0.kubelet.forget(uid);
     }
 
-    /// UIDs of the pods that the node has in hand.
+    /// UIDs of the pods that the node runs, or is to run.
     pub(super) fn pods(&self) -> Vec<String> {
         locked(&self.0.workers).keys().cloned().collect()
     }

@@ -146,11 +146,11 @@ fn check(kind: &Kind, key: &Key, old: &Value, options: &Options) -> ApiResult<()
     Ok(())
 }
 
-/// Only a pod that a kubelet has in hand needs time.
+/// Only a pod that a kubelet runs, or is to run, needs time.
 fn grace(kind: &Kind, old: &Value, options: &Options) -> i64 {
-    let in_hand = !text(old, "/spec/nodeName").is_empty()
+    let has_kubelet = !text(old, "/spec/nodeName").is_empty()
         && !matches!(text(old, "/status/phase"), "Succeeded" | "Failed");
-    if kind.table() != "pods" || !in_hand {
+    if kind.table() != "pods" || !has_kubelet {
         return 0;
     }
     options.grace.or_else(|| int(old, "/spec/terminationGracePeriodSeconds")).unwrap_or(30).max(0)

@@ -24,13 +24,13 @@ use crate::chaos::{
     worlds::{self, Disk, Kind, STRANGER},
 };
 
-/// In a calm world a node that somebody uncordoned is cordoned again within so long.
+/// In a calm world a node that somebody uncordoned is cordoned again within this time.
 const UNCORDONED: Duration = Duration::from_secs(15);
 /// Between a waiter's last look at its own pod and its deed lie a request or two.
 const LOOKED: Duration = Duration::from_secs(60);
-/// A node is given up so long after its pullTimeoutSeconds at the latest.
+/// A node is given up this time after its pullTimeoutSeconds at the latest.
 const SLACK: Duration = Duration::from_secs(90);
-/// A final entry may hold its slot for so long without a word.
+/// A final entry may hold its slot for this time without a word.
 const SILENT: Duration = Duration::from_secs(90);
 
 /// Why nothing is asked of what a compromised node's own entry says.
@@ -51,7 +51,7 @@ pub(super) struct Known {
     /// When an entry took another Node object for its machine; and when an operator wrote last.
     pub adopted: BTreeMap<(String, String), Duration>,
     pub wrote: Duration,
-    /// Nodes in hand that somebody uncordoned, and when.
+    /// Nodes in progress that somebody uncordoned, and when.
     bare: BTreeMap<String, Duration>,
     /// What the agent or the preflight of a NodeOp ran on a node.
     pub ran: BTreeMap<(String, String), String>,
@@ -143,7 +143,7 @@ impl Past<'_> {
             // Who leads may be away, and a webhook may be.
             if self.scenario.is_calm() && !self.scenario.is(Kind::Refusals) {
                 self.broken(format!(
-                    "{node} is in hand, somebody uncordoned it, and {} s later it still is uncordoned",
+                    "{node} is in progress, somebody uncordoned it, and {} s later it still is uncordoned",
                     UNCORDONED.as_secs()
                 ));
             }
@@ -197,7 +197,7 @@ impl Past<'_> {
         }
     }
 
-    /// Somebody uncordoned a node: if it is in hand, that is to be undone.
+    /// Somebody uncordoned a node: if it is in progress, that is to be undone.
     pub(super) fn uncordoned(&mut self, node: &str) {
         let Some(op) = self.claim(node) else { return };
         let Some(object) = self.ops.get(&op) else { return };
@@ -226,7 +226,7 @@ impl Past<'_> {
         }
     }
 
-    /// No waiter may act any more once its node is given back, or its reboot is called off.
+    /// No waiter may act any more once its node is given back, or its reboot is cancelled.
     pub(super) fn watched(&mut self, op: &str, node: &str, what: &str) {
         let proved = |entry: NodeStatus| {
             entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed)
@@ -296,14 +296,14 @@ impl Past<'_> {
         if failed && matches!(entry.reboot_status, Some(RebootStatus::Cancelled | RebootStatus::Pending)) {
             // A Job that has failed, or is gone, lets no waiter act.
             if self.jobs.values().any(|job| job.op == key.0 && job.node == node && !job.over) {
-                self.watched(&uid, node, "is called off");
+                self.watched(&uid, node, "is cancelled");
             }
             let job = self
                 .jobs
                 .iter()
                 .find(|(uid, job)| job.op == key.0 && job.node == node && self.odd.left.contains(*uid));
-            let called_off = entry.reboot_status == Some(RebootStatus::Cancelled);
-            if job.is_some() && called_off && !self.rivals() {
+            let cancelled = entry.reboot_status == Some(RebootStatus::Cancelled);
+            if job.is_some() && cancelled && !self.rivals() {
                 self.broken(format!(
                     "{uid} says that it called the reboot of {node} off, which went down as it was asked: {:?}",
                     entry.message
