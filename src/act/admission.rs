@@ -8,7 +8,7 @@
 //! finds what it made, and it would wait for a pod that it never sees. Or it binds pods to some nodes, and
 //! the kubelets of the others reject what is made for them, one after the other, each after its drain.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use anyhow::Context;
 use k8s_openapi::{
@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Actor, error_message, workload::namespace};
 use crate::{
-    api::{names, nodeop::NodeOp},
+    api::{labels::Labels, names, nodeop::NodeOp},
     plan::model::{object_name, selector},
     render::{
         access::{self, Grant},
@@ -51,7 +51,7 @@ impl Actor {
         &self,
         op: &NodeOp,
         on: job::On<'_>,
-        labels: Option<&BTreeMap<String, String>>,
+        labels: Option<&Labels>,
     ) -> anyhow::Result<Admission> {
         let Err(error) = self.try_all(op, on, labels).await else { return Ok(Admission::Admitted) };
         if error.is::<Spoilt>() {
@@ -67,12 +67,7 @@ impl Actor {
         }
     }
 
-    async fn try_all(
-        &self,
-        op: &NodeOp,
-        on: job::On<'_>,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> anyhow::Result<()> {
+    async fn try_all(&self, op: &NodeOp, on: job::On<'_>, labels: Option<&Labels>) -> anyhow::Result<()> {
         let node = on.node;
         let preflight = preflight::pod(op, node, NAME, &self.config);
         self.try_pod(op, &preflight, labels).await.context("the preflight's pod")?;
@@ -85,12 +80,7 @@ impl Actor {
         Ok(())
     }
 
-    async fn try_rebooting(
-        &self,
-        op: &NodeOp,
-        node: &str,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> anyhow::Result<()> {
+    async fn try_rebooting(&self, op: &NodeOp, node: &str, labels: Option<&Labels>) -> anyhow::Result<()> {
         let mut waiter =
             waiter::pod(op, node, NAME, waiter::For { job: NAME, succeeded: None }, NAME, &self.config);
         // Its account is made with the first waiter, and a pod without its account is refused.
@@ -112,12 +102,7 @@ impl Actor {
     }
 
     /// A pod that its node's kubelet takes, too: it looks at what the scheduler would look at elsewhere.
-    async fn try_pod(
-        &self,
-        op: &NodeOp,
-        pod: &Pod,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> anyhow::Result<()> {
+    async fn try_pod(&self, op: &NodeOp, pod: &Pod, labels: Option<&Labels>) -> anyhow::Result<()> {
         let admitted = self.try_creating(op, pod).await?;
         let unmet = admitted.spec.as_ref().zip(labels).and_then(|(spec, labels)| unmet(spec, labels));
         unmet.map_or(Ok(()), |unmet| Err(Spoilt::Bound(unmet).into()))
@@ -180,7 +165,7 @@ fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Spoilt> {
 
 /// What the pod demands of its node's labels and is not so. Our pods demand nothing themselves. Of affinity,
 /// what compares numbers or names of nodes is taken for met: the kubelet tells.
-fn unmet(pod: &PodSpec, labels: &BTreeMap<String, String>) -> Option<String> {
+fn unmet(pod: &PodSpec, labels: &Labels) -> Option<String> {
     let has = |key: &str, value: &str| labels.get(key).is_some_and(|has| has == value);
     let mut wanted = pod.node_selector.iter().flatten();
     if let Some((key, value)) = wanted.find(|(key, value)| !has(key, value)) {
@@ -193,7 +178,7 @@ fn unmet(pod: &PodSpec, labels: &BTreeMap<String, String>) -> Option<String> {
             let NodeSelectorRequirement { key, operator, values } = wanted.clone();
             let compares_numbers = matches!(&*operator, "Gt" | "Lt");
             let wanted = LabelSelectorRequirement { key, operator, values };
-            let is_met = compares_numbers || selector::meets(&wanted, labels);
+            let is_met = compares_numbers || selector::meets(&wanted, |key| labels.get(key));
             let values = wanted.values.iter().flatten().cloned().collect::<Vec<_>>().join(",");
             (!is_met).then(|| format!("{} {} ({values})", wanted.key, wanted.operator))
         })
@@ -316,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_admission_binds_to_other_nodes_than_its_own_is_told() {
-        let labels = [("env".to_owned(), "dev".to_owned()), ("arch".to_owned(), "arm".to_owned())].into();
+        let labels = [("env", "dev"), ("arch", "arm")].into_iter().collect();
         let told = |spec: serde_json::Value| {
             let mut pod = serde_json::json!({"containers": []});
             pod.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::names;
+use super::{labels, names};
 
 /// How much is kept of an object's labels, and as much of its annotations.
 pub(super) trait Bound {
@@ -198,19 +198,76 @@ impl<'de, B: Bound> Deserialize<'de> for Texts<B> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts<B>, A::Error> {
                 let (mut kept, mut left) = (BTreeMap::new(), B::BYTES);
                 while let Some((name, value)) = map.next_entry::<String, String>()? {
-                    let bytes = name.len() + value.len();
-                    if let Some(rest) = left.checked_sub(bytes + B::EACH) {
-                        left = rest;
-                    } else if !B::is_decisive(&name) || bytes > B::DECISIVE_BYTES {
-                        continue;
+                    if is_kept::<B>(&mut left, &name, &value) {
+                        kept.insert(name, value);
                     }
-                    kept.insert(name, value);
                 }
                 Ok(Texts(kept, PhantomData))
             }
         }
 
         deserializer.deserialize_map(Bounded(PhantomData))
+    }
+}
+
+/// Whether a label is kept, with so many bytes left for all that follow.
+fn is_kept<B: Bound>(left: &mut usize, name: &str, value: &str) -> bool {
+    let bytes = name.len() + value.len();
+    let rest = left.checked_sub(bytes + B::EACH);
+    *left = rest.unwrap_or(*left);
+    rest.is_some() || (B::is_decisive(name) && bytes <= B::DECISIVE_BYTES)
+}
+
+/// Labels as one text, and in any case those that decide.
+pub(super) struct Labels<B>(pub labels::Labels, PhantomData<B>);
+
+impl<'de, B: Bound> Deserialize<'de> for Labels<B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded<B>(PhantomData<B>);
+
+        impl<'de, B: Bound> Visitor<'de> for Bounded<B> {
+            type Value = Labels<B>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<B>, A::Error> {
+                let (mut kept, mut left) = (labels::Builder::default(), B::BYTES);
+                while let Some(()) = map.next_key_seed(AddTo(kept.text()))? {
+                    let name = kept.text().len();
+                    map.next_value_seed(AddTo(kept.text()))?;
+                    kept.take(name, |name, value| is_kept::<B>(&mut left, name, value));
+                }
+                Ok(Labels(kept.build(), PhantomData))
+            }
+        }
+
+        deserializer.deserialize_map(Bounded(PhantomData))
+    }
+}
+
+/// Reads a text to the end of another one: most of what comes in are heartbeats, of which none is kept.
+struct AddTo<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for AddTo<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for AddTo<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.push_str(text);
+        Ok(())
     }
 }
 
@@ -238,4 +295,41 @@ pub(super) fn short<'de, D: Deserializer<'de>, const MOST: usize>(
     }
 
     deserializer.deserialize_any(Text::<MOST>)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In any order, some of them twice, and more than there is room for.
+    #[test]
+    fn as_one_text_the_same_labels_are_kept_as_in_a_map() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (mut cut, mut disordered) = (0, 0);
+        for _ in 0..200 {
+            let decisive = [names::HOLD, names::MANAGED, "node-restriction.kubernetes.io/zone"];
+            let labels: Vec<(String, String)> = (0..rng.usize(..40))
+                .map(|_| {
+                    let name = match rng.u8(..4) {
+                        0 => (*rng.choice(decisive).unwrap()).to_owned(),
+                        _ => format!("\"label\"{}", rng.u8(..60)),
+                    };
+                    (name, "ä".repeat(rng.usize(..8_000)))
+                })
+                .collect();
+            let pairs = labels.iter().map(|(name, value)| {
+                [name, value].map(|text| serde_json::to_string(text).unwrap()).join(":")
+            });
+            let told = format!("{{{}}}", pairs.collect::<Vec<_>>().join(","));
+            let map: BTreeMap<String, String> = serde_json::from_str::<Texts<OfNode>>(&told).unwrap().into();
+            let text = serde_json::from_str::<Labels<OfNode>>(&told).unwrap().0;
+            assert_eq!(text.to_map(), map);
+            assert!(text.iter().is_sorted());
+            let all: BTreeMap<_, _> = labels.iter().cloned().collect();
+            cut += usize::from(all.len() > map.len());
+            disordered += usize::from(!labels.is_sorted());
+        }
+        assert!(cut > 50 && disordered > 100, "{cut} {disordered}");
+        assert!(serde_json::from_str::<Labels<OfNode>>(r#"{"a": 1}"#).is_err(), "that is no label");
+    }
 }

@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use super::{bounded, times::near};
+use super::{bounded, labels::Labels, times::near};
 
 /// What is read of it: all of its labels, annotations, owners and finalizers, or a bounded part of them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept<Texts, Owners, Finalizers> {
+struct Kept<Labels, Texts, Owners, Finalizers> {
     name: Option<String>,
     generate_name: Option<String>,
     namespace: Option<String>,
@@ -25,44 +25,60 @@ struct Kept<Texts, Owners, Finalizers> {
     #[serde(default, deserialize_with = "near")]
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
-    labels: Option<Texts>,
+    labels: Option<Labels>,
     annotations: Option<Texts>,
     owner_references: Option<Owners>,
     finalizers: Option<Finalizers>,
 }
 
-impl<Texts, Owners, Finalizers> From<Kept<Texts, Owners, Finalizers>> for ObjectMeta
+impl<Labels, Texts, Owners, Finalizers> Kept<Labels, Texts, Owners, Finalizers>
 where
     Texts: Into<BTreeMap<String, String>>,
     Owners: Into<Vec<OwnerReference>>,
     Finalizers: Into<Vec<String>>,
 {
-    fn from(kept: Kept<Texts, Owners, Finalizers>) -> Self {
-        Self {
-            name: kept.name,
-            generate_name: kept.generate_name,
-            namespace: kept.namespace,
-            uid: kept.uid,
-            resource_version: kept.resource_version,
-            generation: kept.generation,
-            creation_timestamp: kept.creation_timestamp,
-            deletion_timestamp: kept.deletion_timestamp,
-            deletion_grace_period_seconds: kept.deletion_grace_period_seconds,
-            labels: kept.labels.map(Into::into),
-            annotations: kept.annotations.map(Into::into),
-            owner_references: kept.owner_references.map(Into::into),
-            finalizers: kept.finalizers.map(Into::into),
+    /// The labels, and all else.
+    fn apart(self) -> (Option<Labels>, ObjectMeta) {
+        let rest = ObjectMeta {
+            name: self.name,
+            generate_name: self.generate_name,
+            namespace: self.namespace,
+            uid: self.uid,
+            resource_version: self.resource_version,
+            generation: self.generation,
+            creation_timestamp: self.creation_timestamp,
+            deletion_timestamp: self.deletion_timestamp,
+            deletion_grace_period_seconds: self.deletion_grace_period_seconds,
+            labels: None,
+            annotations: self.annotations.map(Into::into),
+            owner_references: self.owner_references.map(Into::into),
+            finalizers: self.finalizers.map(Into::into),
             managed_fields: None,
             self_link: None,
-        }
+        };
+        (self.labels, rest)
+    }
+}
+
+impl<Texts, Owners, Finalizers> From<Kept<Texts, Texts, Owners, Finalizers>> for ObjectMeta
+where
+    Texts: Into<BTreeMap<String, String>>,
+    Owners: Into<Vec<OwnerReference>>,
+    Finalizers: Into<Vec<String>>,
+{
+    fn from(kept: Kept<Texts, Texts, Owners, Finalizers>) -> Self {
+        let (labels, rest) = kept.apart();
+        Self { labels: labels.map(Into::into), ..rest }
     }
 }
 
 /// Finalizers that are told of.
 const MAX_FINALIZERS: usize = 4;
 
-type Whole = Kept<BTreeMap<String, String>, Vec<OwnerReference>, Vec<String>>;
-type InPart<Bound> = Kept<bounded::Texts<Bound>, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
+type Texts = BTreeMap<String, String>;
+type Whole = Kept<Texts, Texts, Vec<OwnerReference>, Vec<String>>;
+type InPart<Labels, Bound> =
+    Kept<Labels, bounded::Texts<Bound>, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
 
 /// Reads the metadata of an object.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
@@ -72,13 +88,15 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 /// Reads no more of the metadata than a bound allows, and in any case what says whose the object is: of an
 /// object that anybody may have written, and of which none is written back.
 pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    InPart::<bounded::Anybodys>::deserialize(deserializer).map(Into::into)
+    InPart::<bounded::Texts<bounded::Anybodys>, _>::deserialize(deserializer).map(Into::into)
 }
 
 /// Reads no more of a Node's metadata than a bound allows: more of it is looked at, and its kubelet writes a
-/// part.
-pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    InPart::<bounded::OfNode>::deserialize(deserializer).map(Into::into)
+/// part. Its labels stand beside it, and not in it.
+pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(ObjectMeta, Labels), D::Error> {
+    let read = InPart::<bounded::Labels<bounded::OfNode>, bounded::OfNode>::deserialize(deserializer)?;
+    let (labels, rest) = read.apart();
+    Ok((rest, labels.map(|labels| labels.0).unwrap_or_default()))
 }
 
 /// How much is read of an object's metadata.

@@ -8,7 +8,7 @@
 //! - `child`, `run`, `rounds`, `attempts`: what a NodeOpUpgrade makes, and what it remembers of it;
 //! - `names`: every label, annotation, finalizer and condition;
 //! - `node`, `pod`, `job`, `event`, `role`, `volume_*`, `owner`, `metadata`: as much of others' objects as is
-//!   read, and `bounded`, `read_as`, `times`: how;
+//!   read, and `bounded`, `labels`, `read_as`, `times`: how;
 //! - the rest are small types and texts that several of these use.
 
 pub mod attempts;
@@ -23,6 +23,7 @@ pub mod event_reason;
 pub mod hash;
 pub mod image_content;
 pub mod job;
+pub mod labels;
 pub mod load_balancer;
 pub mod metadata;
 pub mod names;

@@ -177,7 +177,7 @@ fn not_chosen(node: &NodeView, operation: &Operation, now: Timestamp) -> String 
     let selector = operation.object["spec"].get("nodeSelector").cloned();
     let selector = selector.and_then(|value| serde_json::from_value::<LabelSelector>(value).ok());
     match selector {
-        Some(selector) if !selector::matches(&selector, &node.labels) => {
+        Some(selector) if !selector::matches(&selector, |key| node.labels.get(key)) => {
             format!("not about this node: nodeSelector {} does not match", selector::describe(&selector))
         }
         None if !node.is_linux() => "not about this node: it does not run Linux".into(),

@@ -77,7 +77,7 @@ pub fn release(node: &NodeView) -> Option<String> {
 
 /// Which image the node has booted.
 pub fn boot_state(node: &NodeView) -> Option<String> {
-    let label = || node.labels.get(names::BOOT_STATE).cloned();
+    let label = || node.labels.get(names::BOOT_STATE).map(str::to_owned);
     node.annotations.get(names::BOOT_STATE_OF).cloned().or_else(label)
 }
 

@@ -77,7 +77,7 @@ fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
 /// A node as the planner sees it.
 pub fn node(node: Node) -> NodeView {
     let seen = all_but_labels(&node);
-    NodeView { labels: node.metadata.labels.unwrap_or_default().into(), ..seen }
+    NodeView { labels: node.labels.into(), ..seen }
 }
 
 fn all_but_labels(node: &Node) -> NodeView {
@@ -141,7 +141,7 @@ fn lifecycle(node: &Node) -> BTreeMap<Lifecycle, Option<OpRef>> {
 /// none of its failures, and of one that has lost its membership, which the node's label tells apart.
 fn etcd_votes(node: &Node) -> Option<bool> {
     let condition = condition(node, names::ETCD_CONDITION)?;
-    let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));
+    let member = node.labels.contains_key(names::ETCD_LABEL);
     let runs_none = condition.reason == names::ETCD_NO_MEMBER && !member;
     (!runs_none).then_some(condition.status == "True")
 }

@@ -18,17 +18,17 @@ pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
     if node.is_left_alone() {
         labels.clear();
     } else {
-        retire(&node.labels, fact_labels(), &mut labels);
-        retire(&node.annotations, fact_annotations, &mut annotations);
+        retire(|name| node.labels.contains_key(name), fact_labels(), &mut labels);
+        retire(|name| node.annotations.contains_key(name), fact_annotations, &mut annotations);
     }
     annotations.insert(names::RELEASE.into(), facts.version.clone());
     annotations.insert(names::BOOT_STATE_OF.into(), Some(facts.boot_state.clone()).filter(|_| facts.kairos));
     let label = |name: &str| match labels.get(name) {
         Some(value) => value.as_deref(),
-        None => node.labels.get(name).map(String::as_str),
+        None => node.labels.get(name),
     };
     annotations.insert(names::FACTS_OF.into(), Some(facts_of(&facts.boot, label)));
-    labels.retain(|key, value| node.labels.get(key) != value.as_ref());
+    labels.retain(|key, value| node.labels.get(key) != value.as_deref());
     annotations.retain(|key, value| node.annotations.get(key) != value.as_ref());
     NodeChange { labels, annotations, ..NodeChange::default() }
 }
@@ -72,8 +72,8 @@ fn label(value: Option<&String>) -> Option<String> {
 }
 
 /// Adds the removal of what is there, is ours, and is no longer true.
-fn retire<'a>(there: &BTreeMap<String, String>, ours: impl Iterator<Item = &'a str>, wanted: &mut Values) {
-    for name in ours.filter(|name| there.contains_key(*name)) {
+fn retire<'a>(is_there: impl Fn(&str) -> bool, ours: impl Iterator<Item = &'a str>, wanted: &mut Values) {
+    for name in ours.filter(|name| is_there(name)) {
         wanted.entry(name.to_owned()).or_insert(None);
     }
 }

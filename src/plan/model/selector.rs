@@ -3,8 +3,6 @@
 //! The planner may not use kube; and kube's `Selector` cannot say of labels that are not known yet whether
 //! they might match, which [`may_match`] does.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::api::nodeop::NodeOp;
@@ -24,18 +22,17 @@ pub fn selects_all(selector: &LabelSelector) -> bool {
     *selector == <_>::default()
 }
 
-/// Whether `labels` match every part of `selector`; an empty selector matches all.
-pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let wanted = selector.match_labels.iter().flatten();
-    wanted.clone().all(|(key, value)| labels.get(key) == Some(value))
-        && selector.match_expressions.iter().flatten().all(|e| meets(e, labels))
+/// Whether labels, of which `label` says each one's value, match every part of `selector`; an empty selector
+/// matches all.
+pub fn matches<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    may_match(selector, label, |_| false)
 }
 
-/// Whether `labels` match one expression. An operator that the schema does not know matches nothing: better
-/// no node than the wrong one.
-pub fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
-    let value = labels.get(&expression.key);
-    let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|v| v == value));
+/// Whether labels match one expression. An operator that the schema does not know matches nothing: better no
+/// node than the wrong one.
+pub fn meets<'a>(expression: &LabelSelectorRequirement, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let value = label(&expression.key);
+    let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|v| *v == value));
     match expression.operator.as_str() {
         "In" => listed,
         "NotIn" => !listed,
@@ -45,15 +42,15 @@ pub fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, St
     }
 }
 
-/// Whether `labels` match, or might if those whose keys are `open` were others.
-pub fn may_match(
+/// Whether labels match, or might if those whose keys are `open` were others.
+pub fn may_match<'a>(
     selector: &LabelSelector,
-    labels: &BTreeMap<String, String>,
+    label: impl Fn(&str) -> Option<&'a str>,
     open: impl Fn(&str) -> bool,
 ) -> bool {
     let wanted = selector.match_labels.iter().flatten();
-    wanted.clone().all(|(key, value)| open(key) || labels.get(key) == Some(value))
-        && selector.match_expressions.iter().flatten().all(|e| open(&e.key) || meets(e, labels))
+    wanted.clone().all(|(key, value)| open(key) || label(key) == Some(value))
+        && selector.match_expressions.iter().flatten().all(|e| open(&e.key) || meets(e, &label))
 }
 
 /// The keys that a selector looks at.
@@ -96,8 +93,8 @@ mod tests {
 
     #[test]
     fn operators_read_as_kubernetes_reads_them() {
-        let a: BTreeMap<_, _> = [("zone".to_owned(), "a".to_owned())].into();
-        let none = BTreeMap::new();
+        let a = |key: &str| (key == "zone").then_some("a");
+        let none = |_: &str| None;
         for (operator, values, on_a, on_none) in [
             ("In", &["a", "b"][..], true, false),
             ("In", &["b"], false, false),
@@ -109,12 +106,12 @@ mod tests {
         ] {
             let selector = expression(operator, values);
             assert_eq!(
-                (matches(&selector, &a), matches(&selector, &none)),
+                (matches(&selector, a), matches(&selector, none)),
                 (on_a, on_none),
                 "{operator} {values:?}"
             );
         }
-        assert!(matches(&LabelSelector::default(), &none));
+        assert!(matches(&LabelSelector::default(), none));
     }
 
     /// Facts are never read of a node of which either says that it is no Linux, so none is waited for.
@@ -154,9 +151,9 @@ mod tests {
         };
         assert_eq!(keys(&selector).collect::<Vec<_>>(), ["role", "zone"]);
         assert_eq!(describe(&selector), "role=edge,zone in (a,b)");
-        let labels = |role: &str| -> BTreeMap<_, _> { [("role".to_owned(), role.to_owned())].into() };
+        let labels = |role: &'static str| move |key: &str| (key == "role").then_some(role);
         let zone = |key: &str| key == "zone";
-        assert!(may_match(&selector, &labels("edge"), zone) && !may_match(&selector, &labels("core"), zone));
-        assert!(!matches(&selector, &labels("edge")));
+        assert!(may_match(&selector, labels("edge"), zone) && !may_match(&selector, labels("core"), zone));
+        assert!(!matches(&selector, labels("edge")));
     }
 }

@@ -24,8 +24,8 @@ use crate::{
 const MAX_REMEMBERED: usize = 1024;
 
 /// What stands on a node in the place of a hint.
-fn stands<'a>(node: &'a NodeView, name: &str) -> Option<&'a String> {
-    if is_label(name) { node.labels.get(name) } else { node.annotations.get(name) }
+fn stands<'a>(node: &'a NodeView, name: &str) -> Option<&'a str> {
+    if is_label(name) { node.labels.get(name) } else { node.annotations.get(name).map(String::as_str) }
 }
 
 /// Has this stand in the place of a hint.
@@ -44,7 +44,7 @@ pub fn add(node: &NodeView, me: &OpRef, labels: &[&str], claim: &mut NodeChange)
     let left = node.hints.as_ref().map(|hints| stood_before(node, hints)).unwrap_or_default();
     let mut before = BTreeMap::new();
     for (name, asks) in all() {
-        let stands = stands(node, name).map(String::as_str);
+        let stands = stands(node, name);
         // Whatever its value is, a label of somebody else's does what ours would, or is not to.
         let wanted = !is_label(name) || labels.contains(&name) && stands.is_none();
         let was = left.get(name).cloned().unwrap_or_else(|| stands.map(str::to_owned));
@@ -87,7 +87,7 @@ fn stays_cordoned(node: &NodeView, change: &NodeChange) -> bool {
 
 /// What stood in the place of each hint that is still as we set it.
 fn stood_before(node: &NodeView, hints: &Hints) -> BTreeMap<String, Option<String>> {
-    let ours = all().filter(|(name, asks)| stands(node, name).is_some_and(|stands| stands == asks));
+    let ours = all().filter(|(name, asks)| stands(node, name).is_some_and(|stands| stands == *asks));
     ours.filter_map(|(name, _)| Some((name.to_owned(), hints.before.get(name)?.clone()))).collect()
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     /// The node once it is changed.
     fn changed(mut node: NodeView, change: NodeChange) -> NodeView {
-        let mut labels: BTreeMap<String, String> = (*node.labels).clone();
+        let mut labels = node.labels.to_map();
         for (name, value) in change.labels {
             match value {
                 Some(value) => drop(labels.insert(name, value)),
@@ -228,7 +228,7 @@ mod tests {
         let me = op("u");
         let labels = [names::NOT_REMEDIATED, names::NOT_BALANCED];
         let held = NodeView { unschedulable: true, ..asked(node(&[]), &me, &labels) };
-        let says = |node: &NodeView, name: &str| node.labels.get(name).cloned();
+        let says = |node: &NodeView, name: &str| node.labels.get(name).map(str::to_owned);
         assert_eq!(says(&held, names::NOT_REMEDIATED).as_deref(), Some("true"));
         let kept = Some(Box::new(KeptCordon { by: me.clone(), deleted: false }));
         let failed = given_with(held.clone(), &me, NodeChange { kept_cordon: kept, ..NodeChange::default() });

@@ -260,7 +260,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
     let may_match = |node: &&NodeView| {
         let asked = selector::is_named(op, &node.name) && node.is_linux() && !node.deleting;
         let open = asked && !node.is_left_alone() && !node.says_its_facts();
-        open && selector::may_match(selector, &node.labels, is_fact)
+        open && selector::may_match(selector, |key| node.labels.get(key), is_fact)
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
     let reading: Vec<&NodeView> =

@@ -101,7 +101,7 @@ impl Cluster {
 
     fn read_facts(&mut self, name: &str) {
         self.node(name, |node| {
-            let of = facts_of(&node.boot_id, |label| node.labels.get(label).map(String::as_str));
+            let of = facts_of(&node.boot_id, |label| node.labels.get(label));
             drop(node.annotations.insert(names::FACTS_OF.into(), of))
         });
     }

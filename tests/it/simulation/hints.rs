@@ -30,7 +30,7 @@ pub fn label(node: &str) -> Option<(String, String)> {
 pub fn apply(node: &mut NodeView, change: &NodeChange) {
     let labels = change.labels.iter().filter(|(name, _)| hints::is_label(name));
     for (name, value) in labels {
-        let mut labels: BTreeMap<String, String> = (*node.labels).clone();
+        let mut labels = node.labels.to_map();
         match value {
             Some(value) => drop(labels.insert(name.clone(), value.clone())),
             None => drop(labels.remove(name)),
@@ -81,7 +81,7 @@ impl World {
         let name = &before.name;
         let Some(node) = self.nodes.get(&super::world::node_key(name)) else { return };
         let theirs = label(name).map(|(_, value)| value);
-        let label = node.labels.get(names::NOT_BALANCED).cloned();
+        let label = node.labels.get(names::NOT_BALANCED).map(str::to_owned);
         if label != theirs && !node.left_balancers() {
             self.broken(format!("{name} is labelled {label:?}, and was {theirs:?}"));
         }

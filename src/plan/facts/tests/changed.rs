@@ -17,7 +17,7 @@ fn a_node_of_kairos_whose_labels_somebody_took_off_or_changed_is_read_again() {
     };
     let read = |label: &str, value: Option<&str>| {
         let others = known.labels.iter().filter(|(key, _)| *key != label);
-        let others = others.map(|(key, value)| (key.clone(), value.clone()));
+        let others = others.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = others.chain(value.map(|value| (label.to_owned(), value.to_owned()))).collect();
         made(&plan_of(&[NodeView { labels, ..known.clone() }], vec![], 0, &[])) == [("n1", 0)]
     };

@@ -47,7 +47,7 @@ impl NodeView {
     /// `false` with which he had kept us off. A selector by that label would pass the node over until its
     /// next boot, without a word.
     fn is_changed(&self) -> bool {
-        let written = facts_of(&self.boot_id, |name| self.labels.get(name).map(String::as_str));
+        let written = facts_of(&self.boot_id, |name| self.labels.get(name));
         self.annotations.contains_key(names::BOOT_STATE_OF)
             && !self.is_left_alone()
             && self.annotations.get(names::FACTS_OF) != Some(&written)

@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, ops::Deref};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::NodeView;
-use crate::{api::names, plan::model::selector};
+use crate::{
+    api::{labels::Labels, names},
+    plan::model::selector,
+};
 
 /// Labels of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeLabels {
-    all: BTreeMap<String, String>,
+    all: Labels,
     control_plane: bool,
     on_hold: bool,
 }
@@ -19,7 +22,7 @@ impl NodeView {
     /// Whether a selector of nodes matches it; without one every Linux node is selected that is a machine.
     pub fn is_selected_by(&self, selector: Option<&LabelSelector>) -> bool {
         match selector.filter(|selector| !selector::selects_all(selector)) {
-            Some(selector) => selector::matches(selector, &self.labels),
+            Some(selector) => selector::matches(selector, |key| self.labels.get(key)),
             None => self.is_linux() && !self.bootless,
         }
     }
@@ -36,7 +39,7 @@ impl NodeLabels {
     /// The marks of the control plane that the node bears. Nodes with the same marks run the same of it: an
     /// API server alone, a member of etcd alone, or both.
     pub fn control_plane_marks(&self) -> impl Iterator<Item = &'static str> {
-        let labels = names::CONTROL_PLANE_LABELS.into_iter().filter(|label| self.all.contains_key(*label));
+        let labels = names::CONTROL_PLANE_LABELS.into_iter().filter(|label| self.all.contains_key(label));
         labels.chain(roles(&self.all))
     }
 
@@ -47,19 +50,20 @@ impl NodeLabels {
 
     /// Sets a label; returns what it was before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
-        let before = self.all.insert(key, value);
-        (self.control_plane, self.on_hold) = (has_control_plane_label(&self.all), is_on_hold(&self.all));
+        let mut all = self.all.to_map();
+        let before = all.insert(key, value);
+        *self = all.into_iter().collect();
         before
     }
 }
 
-fn has_control_plane_label(labels: &BTreeMap<String, String>) -> bool {
-    names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
+fn has_control_plane_label(labels: &Labels) -> bool {
+    names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(label))
         || roles(labels).next().is_some()
 }
 
 /// The labels whose value says that the node has that role.
-fn roles(labels: &BTreeMap<String, String>) -> impl Iterator<Item = &'static str> {
+fn roles(labels: &Labels) -> impl Iterator<Item = &'static str> {
     let is = |label: &str, role: &str| labels.get(label).is_some_and(|value| value == role);
     names::CONTROL_PLANE_ROLES
         .into_iter()
@@ -69,32 +73,38 @@ fn roles(labels: &BTreeMap<String, String>) -> impl Iterator<Item = &'static str
 
 /// Every value holds but the one that says the opposite: who writes `=`, `=yes` or `=maintenance` on a node
 /// sees the label there, and means it.
-fn is_on_hold(labels: &BTreeMap<String, String>) -> bool {
+fn is_on_hold(labels: &Labels) -> bool {
     labels.get(names::HOLD).is_some_and(|value| value != "false")
 }
 
-impl From<BTreeMap<String, String>> for NodeLabels {
-    fn from(all: BTreeMap<String, String>) -> Self {
+impl From<Labels> for NodeLabels {
+    fn from(all: Labels) -> Self {
         Self { control_plane: has_control_plane_label(&all), on_hold: is_on_hold(&all), all }
+    }
+}
+
+impl From<BTreeMap<String, String>> for NodeLabels {
+    fn from(labels: BTreeMap<String, String>) -> Self {
+        labels.into_iter().collect()
     }
 }
 
 impl FromIterator<(String, String)> for NodeLabels {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(labels: I) -> Self {
-        labels.into_iter().collect::<BTreeMap<_, _>>().into()
+        Labels::from_iter(labels).into()
     }
 }
 
 impl<const N: usize> From<[(String, String); N]> for NodeLabels {
     fn from(labels: [(String, String); N]) -> Self {
-        BTreeMap::from(labels).into()
+        labels.into_iter().collect()
     }
 }
 
 impl Deref for NodeLabels {
-    type Target = BTreeMap<String, String>;
+    type Target = Labels;
 
-    fn deref(&self) -> &Self::Target {
+    fn deref(&self) -> &Labels {
         &self.all
     }
 }

@@ -174,7 +174,7 @@ impl NodeView {
     /// Whether neither its label nor its kubelet names another system than Linux. A node that says nothing
     /// counts as Linux.
     pub fn is_linux(&self) -> bool {
-        let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
+        let said = self.labels.get(names::OS_LABEL).into_iter().chain([&*self.os]);
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 

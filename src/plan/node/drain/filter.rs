@@ -66,11 +66,11 @@ pub fn decide(
     if pod.mirror {
         return EvictionDecision::Skip("it is a static pod");
     }
-    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels))
-    {
+    let label = |key: &str| pod.labels.get(key).map(String::as_str);
+    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, label)) {
         return EvictionDecision::Skip("podSelector does not match it");
     }
-    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
+    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, label)) {
         return EvictionDecision::Skip("skip matches it");
     }
     let of_daemon_set = !pod.finished && pod.is_of_daemon_set();
