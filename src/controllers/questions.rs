@@ -58,9 +58,10 @@ pub async fn answer(
     let answers = stream::iter(reads).chain(timely).map(|question| async move {
         let answer = answer_one(actor, observer, snapshot, attachments, &question);
         let answer = match question {
-            Question::Op(_) | Question::Node(_) | Question::Pod(_) => in_time(answer).await,
+            Question::Node(_) | Question::Pod(_) => in_time(answer).await,
             // They are found out by several requests, of which each has a limit of its own.
-            Question::Admission(..)
+            Question::Op(_)
+            | Question::Admission(..)
             | Question::AllNodeOps
             | Question::OwnedWorkload(_)
             | Question::Volumes(_)
@@ -130,7 +131,11 @@ async fn answer_one(
             .await?
             .map(|pod| LiveObject::Pod(Box::new(pod))),
         Question::Op(of) => {
-            let found = Api::<NodeOp>::namespaced(client.clone(), &of.namespace).get_opt(&of.name).await?;
+            if rivals::is_known(client, observer, of).await? {
+                return Ok(Answer::Found);
+            }
+            let ops = Api::<NodeOp>::namespaced(client.clone(), &of.namespace);
+            let found = in_time(ops.get_opt(&of.name)).await?;
             if let Some(other) = found.clone().filter(|op| op.metadata.uid.as_deref() != Some(&of.uid)) {
                 observer.read(LiveObject::Op(Box::new(other)), began);
             }
