@@ -10,6 +10,8 @@ use crate::plan::model::{
 
 /// Something that is on a node, and belongs to somebody.
 pub trait Placed {
+    /// Its namespace and name.
+    fn key(&self) -> (&str, &str);
     fn node(&self) -> &str;
     /// The UID of its controller.
     fn owner(&self) -> &str;
@@ -24,6 +26,10 @@ pub trait Placed {
 pub type Content = (String, String);
 
 impl Placed for PodView {
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
     fn node(&self) -> &str {
         &self.node
     }
@@ -44,6 +50,10 @@ impl Placed for PodView {
 }
 
 impl Placed for JobView {
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
     fn node(&self) -> &str {
         &self.node
     }
@@ -79,8 +89,9 @@ struct Indexed<V> {
     token: Arc<()>,
 }
 
-/// Views by something that they say, and with their keys in the order of these.
-type Found<V, K = String> = BTreeMap<K, BTreeMap<Key, Arc<V>>>;
+/// Views by something that they say, in the order of their keys. Lists: most are of one or two, and a map of
+/// one takes more memory than what is in it.
+type Found<V, K = String> = BTreeMap<K, Vec<Arc<V>>>;
 
 impl<V> Clone for Indexed<V> {
     fn clone(&self) -> Self {
@@ -136,39 +147,39 @@ impl<V: Placed> PlacedTable<V> {
 
     /// Those on a node.
     pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.0.on_node.get(node).into_iter().flat_map(BTreeMap::values)
+        self.0.on_node.get(node).into_iter().flatten()
     }
 
     /// Those whose controller has this UID.
     pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.0.of_owner.get(uid).into_iter().flat_map(BTreeMap::values)
+        self.0.of_owner.get(uid).into_iter().flatten()
     }
 
     /// Those that are open.
     pub fn open(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.0.open.values().flat_map(BTreeMap::values)
+        self.0.open.values().flatten()
     }
 
     /// The open views whose controller has this UID.
     pub fn open_of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.0.open.get(uid).into_iter().flat_map(BTreeMap::values)
+        self.0.open.get(uid).into_iter().flatten()
     }
 
     /// Those that run a content, by that.
     pub fn running(&self) -> impl Iterator<Item = (&Content, impl Iterator<Item = &Arc<V>>)> {
-        self.0.running.iter().map(|(content, views)| (content, views.values()))
+        self.0.running.iter().map(|(content, views)| (content, views.iter()))
     }
 
     pub fn insert(&mut self, key: Key, view: Arc<V>) {
         self.remove(&key);
         let indexed = Arc::make_mut(&mut self.0);
-        find(&mut indexed.on_node, view.node().to_owned(), &key, &view);
-        find(&mut indexed.of_owner, view.owner().to_owned(), &key, &view);
+        find(&mut indexed.on_node, view.node().to_owned(), &view);
+        find(&mut indexed.of_owner, view.owner().to_owned(), &view);
         if view.is_open() {
-            find(&mut indexed.open, view.owner().to_owned(), &key, &view);
+            find(&mut indexed.open, view.owner().to_owned(), &view);
         }
         if let Some(content) = view.content() {
-            find(&mut indexed.running, content, &key, &view);
+            find(&mut indexed.running, content, &view);
         }
         indexed.views.insert(key, view);
         indexed.token = Arc::default();
@@ -180,11 +191,11 @@ impl<V: Placed> PlacedTable<V> {
         }
         let indexed = Arc::make_mut(&mut self.0);
         let view = indexed.views.remove(key)?;
-        forget(&mut indexed.on_node, view.node(), key);
-        forget(&mut indexed.of_owner, view.owner(), key);
-        forget(&mut indexed.open, view.owner(), key);
+        forget(&mut indexed.on_node, view.node(), &view);
+        forget(&mut indexed.of_owner, view.owner(), &view);
+        forget(&mut indexed.open, view.owner(), &view);
         if let Some(content) = view.content() {
-            forget(&mut indexed.running, &content, key);
+            forget(&mut indexed.running, &content, &view);
         }
         indexed.token = Arc::default();
         Some(view)
@@ -211,16 +222,24 @@ impl<V: Placed> Shows<Key, V> for PlacedTable<V> {
     }
 }
 
-fn find<V, K: Ord>(index: &mut Found<V, K>, by: K, key: &Key, view: &Arc<V>) {
-    index.entry(by).or_default().insert(key.clone(), view.clone());
+fn find<V: Placed, K: Ord>(index: &mut Found<V, K>, by: K, view: &Arc<V>) {
+    let views = index.entry(by).or_default();
+    let at = views.partition_point(|other| other.key() < view.key());
+    views.insert(at, view.clone());
 }
 
-fn forget<V, K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut Found<V, K>, by: &Q, key: &Key) {
-    if let Some(views) = index.get_mut(by) {
-        views.remove(key);
-        if views.is_empty() {
-            index.remove(by);
-        }
+fn forget<V: Placed, K, Q>(index: &mut Found<V, K>, by: &Q, view: &Arc<V>)
+where
+    K: Ord + Borrow<Q>,
+    Q: Ord + ?Sized,
+{
+    let Some(views) = index.get_mut(by) else { return };
+    let from = views.partition_point(|other| other.key() < view.key());
+    if let Some(at) = views.iter().skip(from).position(|other| Arc::ptr_eq(other, view)) {
+        views.remove(from + at);
+    }
+    if views.is_empty() {
+        index.remove(by);
     }
 }
 
@@ -321,5 +340,42 @@ mod tests {
         assert_eq!((names(pods.on_node("n2")), pods.values().count()), (vec![], 1));
         pods.retain(|_, pod| pod.node != "n1");
         assert_eq!(pods, PlacedTable::default(), "nothing is left of what has gone");
+    }
+
+    #[test]
+    fn what_is_kept_up_to_date_is_what_is_found_anew() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut table = PlacedTable::default();
+        for _ in 0..2_000 {
+            let key = (rng.choice(["ns", "team-a"]).unwrap().to_string(), format!("p{}", rng.u8(..12)));
+            let mut view = (*pod(&key.1, &format!("n{}", rng.u8(..4)), &format!("u{}", rng.u8(..3)))).clone();
+            view.namespace.clone_from(&key.0);
+            view.phase = if rng.bool() { PodPhase::Succeeded } else { PodPhase::Running };
+            let state = ContainerState::Running { since: Timestamp::UNIX_EPOCH };
+            let image_id = format!("i{}", rng.u8(..2));
+            view.containers = vec![ContainerView { image_id, ..ContainerView::new("nodeop", state) }];
+            table.show(key, (rng.u8(..4) > 0).then(|| Arc::new(view)));
+            let anew: PlacedTable<PodView> = table.0.views.clone().into();
+            let Indexed { views: _, on_node, of_owner, open, running, token: _ } = &*anew.0;
+            let kept = &*table.0;
+            assert_eq!((&kept.on_node, &kept.of_owner), (on_node, of_owner));
+            assert_eq!((&kept.open, &kept.running), (open, running));
+            let those = |is: &dyn Fn(&PodView) -> bool| {
+                let all = table.values().filter(|pod| is(pod)).cloned();
+                all.collect::<Vec<_>>()
+            };
+            for node in ["n0", "n1", "n2", "n3"] {
+                assert!(
+                    table.on_node(node).eq(&those(&|pod| pod.node == node)),
+                    "in the order of their keys"
+                );
+            }
+            for owner in ["u0", "u1", "u2"] {
+                let is_owned = |pod: &PodView| pod.owner.uid == owner;
+                assert!(table.of_owner(owner).eq(&those(&is_owned)));
+                let is_open = |pod: &PodView| is_owned(pod) && pod.is_open();
+                assert!(table.open_of_owner(owner).eq(&those(&is_open)));
+            }
+        }
     }
 }
