@@ -48,9 +48,8 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
         FactsStep::Make { attempt, last_error, waited_for } => {
-            let busy = reading.busy();
             let full = (!waited_for && reading.free() == 0)
-                .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
+                .then(|| format!("waiting for a free slot: {} pods are reading other nodes", reading.busy()));
             effects.add(make(snapshot, node, attempt, last_error, waited_for));
             full
         }
