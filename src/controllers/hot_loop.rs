@@ -13,10 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::plan::model::{
-    action::Action,
-    identity::{Id, Identified},
-};
+use crate::plan::model::{action::Action, identity::Id};
 
 /// How often an action may be repeated at once.
 const BURST: u32 = 60;
@@ -77,9 +74,9 @@ pub struct HotLoopLimiter {
 }
 
 impl HotLoopLimiter {
-    /// Counts a success; whether it is one too many.
-    pub fn too_often(&mut self, action: &Action, now: Instant) -> bool {
-        burst(action).is_some_and(|burst| self.exceeds(action.id(), turn_of(action), burst, now))
+    /// Counts a success of the action with this identity; whether it is one too many.
+    pub fn too_often(&mut self, action: &Action, id: &Id, now: Instant) -> bool {
+        burst(action).is_some_and(|burst| self.exceeds(id.clone(), turn_of(action), burst, now))
     }
 
     /// Counts a success of what may be repeated `burst` times at once, and as often again when the turn of
@@ -131,10 +128,14 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::model::{action::NodeChange, id::OpRef};
+    use crate::plan::model::{action::NodeChange, id::OpRef, identity::Identified};
 
     fn id(does: &'static str) -> Id {
         Id::Action { does, to: "n1".into() }
+    }
+
+    fn too_often(repeats: &mut HotLoopLimiter, action: &Action, now: Instant) -> bool {
+        repeats.too_often(action, &action.id(), now)
     }
 
     /// Chaos, seed 9909: a node without room was said to be at war.
@@ -146,7 +147,7 @@ mod tests {
         // With the pauses of `plan::node::job::remake`, for an hour.
         let mut passed = 0;
         while passed < 3600 {
-            assert!(!repeats.too_often(&make, start + Duration::from_secs(passed)), "after {passed} s");
+            assert!(!too_often(&mut repeats, &make, start + Duration::from_secs(passed)), "after {passed} s");
             passed += (passed / 4).clamp(5, 120);
         }
     }
@@ -163,7 +164,7 @@ mod tests {
             waited_for: false,
         };
         let (mut repeats, now) = (HotLoopLimiter::default(), Instant::now());
-        let free = (0..BURST).take_while(|_| !repeats.too_often(&make, now)).count();
+        let free = (0..BURST).take_while(|_| !too_often(&mut repeats, &make, now)).count();
         assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
     }
 
@@ -178,12 +179,12 @@ mod tests {
             name: format!("op-n1-{attempt}"),
         };
         let (mut repeats, start) = (HotLoopLimiter::default(), Instant::now());
-        let free = (0..60).take_while(|attempt| !repeats.too_often(&make(*attempt), start)).count();
+        let free = (0..60).take_while(|attempt| !too_often(&mut repeats, &make(*attempt), start)).count();
         assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
         let (mut repeats, mut passed) = (HotLoopLimiter::default(), 0);
         for attempt in 0..60 {
             let now = start + Duration::from_secs(passed);
-            assert!(!repeats.too_often(&make(attempt), now), "after {passed} s");
+            assert!(!too_often(&mut repeats, &make(attempt), now), "after {passed} s");
             passed += 5 * attempt.clamp(1, 12);
         }
     }
@@ -237,10 +238,10 @@ mod tests {
         let (mut repeats, now) = (HotLoopLimiter::default(), Instant::now());
         for op in 0..100 {
             for action in [of(Some(op)), of(None)] {
-                assert!(!repeats.too_often(&action, now), "{op}");
+                assert!(!too_often(&mut repeats, &action, now), "{op}");
             }
         }
-        let free = (0..BURST * 2).take_while(|_| !repeats.too_often(&of(Some(7)), now)).count();
+        let free = (0..BURST * 2).take_while(|_| !too_often(&mut repeats, &of(Some(7)), now)).count();
         assert_eq!(free, usize::try_from(BURST).unwrap(), "one that claims it again and again");
     }
 }

@@ -29,7 +29,8 @@ impl Planner {
     /// planned: nothing was asked for them then.
     pub(super) async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
         let (mut evictions, mut under_way) = (Vec::new(), Vec::new());
-        for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
+        let is_paused = |action: &Action| !paused.is_empty() && paused.contains(&action.id());
+        for action in actions.into_iter().filter(|action| !is_paused(action)) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
                     evictions.push(Wanted { node, pod, grace_period_seconds })
@@ -66,11 +67,12 @@ impl Planner {
                 {
                     metrics.recorded(op, status);
                 }
-                if self.hot_loops.too_often(action, Instant::now()) {
+                let id = action.id();
+                if self.hot_loops.too_often(action, &id, Instant::now()) {
                     let again = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_PAUSE);
                     warn!(retry_in = ?again.pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {
-                    self.failures.succeeded(&action.id());
+                    self.failures.succeeded(&id);
                 }
             }
             Err(error) => {
