@@ -57,10 +57,11 @@ pub trait NodesStatus: Clone + Default + PartialEq + Debug + Serialize + Deseria
     }
 }
 
-/// What two versions of a status do not both say. It names all fields, so that none is forgotten.
+/// What two versions of a status, or of an entry, do not both say. It names all fields, so that none is
+/// forgotten.
 macro_rules! apart {
-    ($kind:ident, $old:expr, $new:expr, $($field:ident),+) => {{
-        let $kind { node_statuses: _, $($field),+ } = $new;
+    ($kind:ident $(but $left:ident)?, $old:expr, $new:expr, $($field:ident),+) => {{
+        let $kind { $($left: _,)? $($field),+ } = $new;
         let (mut was, mut is) = ($kind::default(), $kind::default());
         $(if $old.$field != *$field {
             was.$field.clone_from(&$old.$field);
@@ -86,7 +87,7 @@ impl NodesStatus for NodeOpStatus {
     #[rustfmt::skip]
     fn apart(&self, new: &Self) -> (Self, Self) {
         apart!(
-            NodeOpStatus, self, new,
+            NodeOpStatus but node_statuses, self, new,
             phase, message, observed_generation, conditions, counts, image, images, release, last_updated
         )
     }
@@ -112,7 +113,7 @@ impl NodesStatus for NodeOpUpgradeStatus {
     #[rustfmt::skip]
     fn apart(&self, new: &Self) -> (Self, Self) {
         apart!(
-            NodeOpUpgradeStatus, self, new,
+            NodeOpUpgradeStatus but node_statuses, self, new,
             phase, node_op_name, node_op_uid, run, round, history, message, observed_generation, conditions,
             counts, image, images, release, last_updated
         )
@@ -123,6 +124,18 @@ impl NodesStatus for NodeOpUpgradeStatus {
         let history = self.history.iter_mut().filter_map(|run| run.finished_at.as_mut());
         of_conditions(&mut self.conditions).chain(round).chain(history).chain(&mut self.last_updated)
     }
+}
+
+/// What two versions of an entry do not both say, as each of them says it: most of it stays.
+#[rustfmt::skip]
+fn entries_apart(old: &NodeStatus, new: &NodeStatus) -> (NodeStatus, NodeStatus) {
+    apart!(
+        NodeStatus, old, new,
+        phase, step, job_name, message, reason, reboot_status, last_updated, node_uid, job_uid, attempt,
+        drain_started_at, blocked_since, detaching_since, given_up, untouched, waiter_since, machine_id,
+        control_plane, deadline, boot, succeeded_in, target, image, before, not_tried, verified, new_boot,
+        holds_slot, since
+    )
 }
 
 fn of_conditions(conditions: &mut [Condition]) -> impl Iterator<Item = &mut Time> {
@@ -161,7 +174,10 @@ pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Resu
     for Change { name, old, new } in changes(old, new) {
         let change = match (old, new) {
             (_, None) => Some(Value::Null),
-            (Some(old), Some(new)) => merge_diff(&serde_json::to_value(old)?, &serde_json::to_value(new)?),
+            (Some(old), Some(new)) => {
+                let (was, is) = entries_apart(old, new);
+                merge_diff(&serde_json::to_value(was)?, &serde_json::to_value(is)?)
+            }
             (None, Some(new)) => Some(serde_json::to_value(new)?),
         };
         nodes.extend(change.map(|change| (name.clone(), change)));
@@ -270,6 +286,13 @@ mod tests {
             assert_eq!(new.as_written(Some(&S::default())), read);
             assert_eq!(status_diff(Some(&new), &new).unwrap(), None);
             assert_eq!(status_diff(None, &new).unwrap(), Some(serde_json::to_value(&new).unwrap()));
+            let mut other = S::default();
+            other.nodes_mut().insert("n1", NodeStatus::default());
+            let whole = |status: &S| serde_json::to_value(status).unwrap();
+            for (old, new) in [(&other, &new), (&new, &other)] {
+                let expected = merge_diff(&whole(old), &whole(new));
+                assert_eq!(status_diff(Some(old), new).unwrap(), expected, "each field of an entry, too");
+            }
             text.matches(&time[..10]).count()
         }
         for time in ["2026-05-28T20:26:40.999999999Z", "1969-12-31T23:59:58.5Z"] {
