@@ -85,6 +85,8 @@ pub struct Planner {
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,
     question_pace: QuestionPace,
+    /// The processor's time that the requests of this pass have taken: to make them, and to read the answers.
+    requests: Duration,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before
     /// the next plan.
     uncertain_writes: BTreeSet<OpRef>,
@@ -117,6 +119,7 @@ impl Planner {
             hot_loops: HotLoopLimiter::default(),
             plan_pace: PlanPace::default(),
             question_pace: QuestionPace::default(),
+            requests: Duration::ZERO,
             uncertain_writes: BTreeSet::new(),
         }
     }
@@ -151,8 +154,14 @@ impl Planner {
             }
             wait = match since {
                 Some(since) if self.observer.ready() => {
-                    let (next, computed) = timed(self.pass(since)).await;
-                    debug!(computed_us = computed.as_micros(), "a pass has ended");
+                    self.requests = Duration::ZERO;
+                    let (next, all) = timed(self.pass(since)).await;
+                    let (requests, computed) = (self.requests, all.saturating_sub(self.requests));
+                    debug!(
+                        computed_us = computed.as_micros(),
+                        requests_us = requests.as_micros(),
+                        "a pass has ended"
+                    );
                     next.max(self.plan_pace.pause(Instant::now()))
                 }
                 Some(_) | None => IDLE_PLAN_INTERVAL,
@@ -280,8 +289,10 @@ impl Planner {
         asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
         asked.retain(|question| self.question_pace.allows(question, now));
         let until = self.question_pace.dry_runs_until(now);
-        for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked, until).await
-        {
+        let answers = questions::answer(&self.actor, &self.observer, snapshot, asked, until);
+        let (answers, took) = timed(answers).await;
+        self.requests += took;
+        for (question, answer) in answers {
             let about = questions::about(&question);
             match answer {
                 Ok(answer) => {

@@ -13,6 +13,7 @@ use crate::{
         evictions::Wanted,
         failures::{MAX_PAUSE, Retry},
         hot_loop,
+        timed::timed,
     },
     observe::Observer,
     plan::model::{
@@ -40,7 +41,7 @@ impl Planner {
         }
         self.evictions.start(&self.actor, evictions);
         let (actor, observer) = (&self.actor, &self.observer);
-        let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
+        let requests = stream::iter(under_way)
             .map(|mut action| async move {
                 debug!("{action}");
                 observer.bring_up_to_date(&mut action);
@@ -48,8 +49,9 @@ impl Planner {
                 (action, result)
             })
             .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+            .collect();
+        let (results, took): (Vec<(Action, anyhow::Result<()>)>, _) = timed(requests).await;
+        self.requests += took;
         for (action, result) in results {
             self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
             self.take_result(&action, result);

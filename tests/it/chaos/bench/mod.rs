@@ -21,7 +21,7 @@ use self::{
 use super::run;
 
 const HEAD: &str = "| rollout | nodes finished | CPU ms per node | until the first is done | per node from then on | passes | \
-    a pass: median / 99 of 100 / longest, ms | writes per node | status MB sent per node | read per node | status kB | \
+    a pass: median / 99 of 100 / longest, ms | with its requests | writes per node | status MB sent per node | read per node | status kB | \
     s in the model | waves × the slowest node, s | ratio | s of simulation |";
 
 fn print(rollout: &str, plan: &Plan, figures: &Figures) {

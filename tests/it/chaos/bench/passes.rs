@@ -1,4 +1,5 @@
-//! For how long each pass of the planner kept its thread, as the operator says in its log.
+//! For how long each pass of the planner kept its thread, as the operator says in its log: to look at what is
+//! there, to plan and to take results, and beside that for its requests.
 
 use std::{
     fmt,
@@ -15,10 +16,19 @@ use tracing::{
 
 /// Of what the operator logs.
 const COMPUTED: &str = "computed_us";
+const REQUESTS: &str = "requests_us";
 
 /// The passes so far.
 #[derive(Clone, Debug, Default)]
-pub struct Passes(Arc<Mutex<Vec<Duration>>>);
+pub struct Passes(Arc<Mutex<Vec<Pass>>>);
+
+/// What a pass took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pass {
+    /// Without its requests.
+    computed: Duration,
+    requests: Duration,
+}
 
 impl Passes {
     /// Notes the passes of this thread, for as long as the guard lives.
@@ -32,13 +42,14 @@ impl Passes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// How many there were, and of these the median, the one that 99 of 100 do not exceed, and the longest.
+    /// How many there were, what they took, and what they took with their requests.
     pub fn summary(&self) -> Summary {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.sort_unstable();
-        let at = |part: usize| all.get((all.len() * part / 100).min(all.len().saturating_sub(1))).copied();
-        let [median, p99, longest] = [50, 99, 100].map(|part| at(part).unwrap_or_default());
-        Summary { count: all.len(), median, p99, longest }
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Summary {
+            count: all.len(),
+            computed: Spread::of(all.iter().map(|pass| pass.computed).collect()),
+            with_requests: Spread::of(all.iter().map(|pass| pass.computed + pass.requests).collect()),
+        }
     }
 }
 
@@ -46,17 +57,47 @@ impl Passes {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
     pub count: usize,
-    pub median: Duration,
-    pub p99: Duration,
-    pub longest: Duration,
+    pub computed: Spread,
+    pub with_requests: Spread,
+}
+
+/// The median, the one that 99 of 100 do not exceed, and the longest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread([Duration; 3]);
+
+impl Spread {
+    fn of(mut all: Vec<Duration>) -> Self {
+        all.sort_unstable();
+        let at = |part: usize| all.get((all.len() * part / 100).min(all.len().saturating_sub(1))).copied();
+        Self([50, 99, 100].map(|part| at(part).unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, p99, longest] = self.0.map(|time| time.as_secs_f64() * 1e3);
+        write!(f, "{median:.1} / {p99:.1} / {longest:.1}")
+    }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let Self { count, median, p99, longest } = self;
-        write!(f, "{count} | {:.1} / {:.1} / {:.1}", ms(*median), ms(*p99), ms(*longest))
+        let Self { count, computed, with_requests } = self;
+        write!(f, "{count} | {computed} | {with_requests}")
     }
+}
+
+impl Visit for Pass {
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        let took = Duration::from_micros(u64::try_from(value).unwrap_or(u64::MAX));
+        match field.name() {
+            COMPUTED => self.computed = took,
+            REQUESTS => self.requests = took,
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 impl Subscriber for Passes {
@@ -73,18 +114,9 @@ impl Subscriber for Passes {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        struct Micros(Option<u128>);
-        impl Visit for Micros {
-            fn record_u128(&mut self, field: &Field, value: u128) {
-                self.0 = (field.name() == COMPUTED).then_some(value).or(self.0);
-            }
-
-            fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
-        }
-        let mut micros = Micros(None);
-        event.record(&mut micros);
-        let took = micros.0.and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(took);
+        let mut pass = Pass::default();
+        event.record(&mut pass);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pass);
     }
 
     fn enter(&self, _: &span::Id) {}
