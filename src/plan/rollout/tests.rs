@@ -220,3 +220,30 @@ fn nodes_are_asked_for_the_image_until_one_has_it_or_each_that_is_to_be_disturbe
     // What was found out in an earlier boot is not kept: it would be asked again at once.
     assert_eq!(next(plain, works("w1"), Some("a")), (Phase::Running, None));
 }
+
+/// "All at once" did nothing for half an hour where control-plane nodes have no way to the registry.
+#[test]
+fn an_operation_that_disturbs_nobody_does_not_wait_behind_control_plane_nodes() {
+    let asking = json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b"});
+    let new = json!({"phase": "Pending"});
+    let phases = |spec: Value, c1: &Value, change: fn(&mut Snapshot)| {
+        let mut snapshot = world(spec, json!({"c1": c1, "w1": pending(), "w2": new}), &[]);
+        change(&mut snapshot);
+        let status = written(&plan_all(&snapshot)).unwrap();
+        ["c1", "w1", "w2"].map(|node| status.node_statuses[node].phase)
+    };
+    let as_it_is: fn(&mut Snapshot) = |_| ();
+    let claimed: fn(&mut Snapshot) = |snapshot| {
+        let other = OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() };
+        Arc::make_mut(snapshot.nodes.get_mut("c1").unwrap()).claimed_by = Some(other);
+    };
+    let (plain, cordons) = (json!({"concurrency": 0}), json!({"concurrency": 0, "cordon": true}));
+    let (pending, preflight, running) = (Phase::Pending, Phase::Preflight, Phase::Running);
+    // One that has the image speaks for those that nobody has looked at.
+    assert_eq!(phases(plain.clone(), &asking, as_it_is), [preflight, running, running]);
+    assert_eq!(phases(plain, &new, claimed), [pending, running, running]);
+    let checks = json!({"concurrency": 0, "preflight": {"command": ["check"]}});
+    assert_eq!(phases(checks, &asking, as_it_is), [preflight, running, preflight], "each speaks for itself");
+    // Where nodes are taken out of service the order is a promise.
+    assert_eq!(phases(cordons, &asking, as_it_is), [preflight, pending, preflight]);
+}

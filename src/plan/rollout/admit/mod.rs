@@ -1,9 +1,11 @@
 //! Admission: which pending nodes start a preflight, which are taken, and why each of the others waits.
 
 mod admission;
+mod ahead;
 mod all;
 mod away;
 mod disputes;
+mod order;
 
 use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
@@ -143,15 +145,12 @@ fn admitter<'a, 's>(
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
     let others = ctx.others();
-    // Where the image is all that is asked about, and a node that has it not would not be disturbed, one that
-    // has it speaks for all.
-    let asks = op.intent.preflight.is_about_the_node() || op.intent.disturbs() || !nodes.any([Mark::HasJob]);
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
     let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
     Admitter {
         snapshot,
         op,
-        asks,
+        asks: ahead::asks_each(op, nodes),
         others,
         shared,
         effects: Effects::default(),
@@ -310,29 +309,6 @@ impl Admitter<'_, '_> {
         Some(NotTaken::Other { op, why: Precedes::HasJob(job.name.clone()) })
     }
 
-    /// Starts the preflight if it is not too far ahead; the error is what it waits for.
-    fn asks(&mut self, view: &NodeView, pending: &Pending) -> Result<PendingPlan, NotTaken> {
-        self.no_worker_before(&view.name);
-        if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
-            return Err(NotTaken::Turn);
-        }
-        if let Some(why) = self.admission(view) {
-            return Err(why);
-        }
-        self.preflights_left = self.preflights_left.saturating_sub(1);
-        self.disputes.begins(view);
-        Ok(PendingPlan::Asks(preflight::begin(view, pending)))
-    }
-
-    /// Closes the queue behind a control-plane node that is Ready: control-plane nodes come first, so no
-    /// worker is taken before it.
-    fn no_worker_before(&mut self, name: &str) {
-        let is_ready = self.snapshot.nodes.get(name).is_some_and(|view| view.ready);
-        if is_ready && self.snapshot.is_control_plane_named(name) {
-            self.queue.get_or_insert(NotTaken::TurnAfterControlPlane);
-        }
-    }
-
     /// Why the node cannot be taken now, though nothing before it keeps the order.
     fn blocked(&mut self, view: &NodeView) -> Option<Blocked> {
         let slots = &self.rollout.progress.slots;
@@ -345,7 +321,7 @@ impl Admitter<'_, '_> {
             return Some(Blocked::AllAlike(NotTaken::SlotsHeld));
         }
         let ordered = |why| {
-            if self.snapshot.is_control_plane(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
+            if self.is_of_the_order(view) { Blocked::AllAfter(why) } else { Blocked::Node(why) }
         };
         let holder = others::holder(self.snapshot, self.op, view);
         if let Some(why) = holder.or_else(|| self.taken(view)).or_else(|| self.at_work(view)) {
@@ -354,16 +330,9 @@ impl Admitter<'_, '_> {
         self.quorum(view).or_else(|| self.prepared(view)).map(Blocked::AllAfter)
     }
 
-    /// Whether a node comes before this one that takes a slot which it holds already.
-    fn is_one_before(&self, view: &NodeView) -> bool {
-        let mut down =
-            self.rollout.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
-        down.any(|node| self.snapshot.is_control_plane(node) || !self.snapshot.is_control_plane(view))
-    }
-
     /// Why a control-plane node has to wait for others.
     fn quorum(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if !self.op.intent.disturbs() || !self.snapshot.is_control_plane(view) {
+        if !self.is_of_the_order(view) {
             return None;
         }
         let limit = self.snapshot.config.control_plane_concurrency;
