@@ -37,14 +37,14 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, config: &RenderConfig) -> Pod {
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::PREFLIGHT.into(), "true".into());
     let intent = Intent::of(op);
     let run = intent.preflight.deadline.as_secs();
+    // A pull may take as long as the Job.
+    let starts = intent.pull_timeout.as_secs().max(intent.job_deadline);
     Pod {
         metadata: parts::pod_meta(meta, container::PREFLIGHT),
         spec: Some(PodSpec {
             restart_policy: Some(restart.into()),
             // More than a pod may have means: as long as it may.
-            active_deadline_seconds: Some(
-                (intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::MAX_SECONDS),
-            ),
+            active_deadline_seconds: Some((starts + run + BACKSTOP).min(intent::MAX_SECONDS)),
             image_pull_secrets: parts::pull_secrets(
                 &spec.image_pull_secrets,
                 config,

@@ -7,13 +7,13 @@ use super::*;
 use crate::{
     api::names,
     plan::{
-        fixtures::at,
+        fixtures::{self, at},
         model::{
             action::Action,
             effects::Plan,
             id::OpRef,
             question::{Answer, Question},
-            snapshot::NodeView,
+            snapshot::{ContainerState, ContainerView, NodeView, Owner, PodView, Role},
         },
         plan as plan_all,
     },
@@ -246,4 +246,46 @@ fn an_operation_that_disturbs_nobody_does_not_wait_behind_control_plane_nodes() 
     assert_eq!(phases(checks, &asking, as_it_is), [preflight, running, preflight], "each speaks for itself");
     // Where nodes are taken out of service the order is a promise.
     assert_eq!(phases(cordons, &asking, as_it_is), [preflight, pending, preflight]);
+}
+
+/// One that pulls for hours, or gets no image, is looked at on and on, and keeps no other from it for as long.
+#[test]
+fn a_preflight_that_is_kept_from_its_start_does_not_keep_others_from_theirs() {
+    let cordons = json!({"cordon": true, "preflightConcurrency": 1, "pullTimeoutSeconds": 300});
+    let with = |field: &str, value: Value| {
+        let mut spec = cordons.clone();
+        spec[field] = value;
+        spec
+    };
+    for (spec, seconds, begun, next) in [
+        (cordons.clone(), 299, false, Phase::Pending),
+        (cordons.clone(), 300, false, Phase::Preflight),
+        (cordons.clone(), 300, true, Phase::Pending),
+        (with("cordon", json!(false)), 59, false, Phase::Pending),
+        // One that has the image would speak for all.
+        (with("cordon", json!(false)), 60, false, Phase::Preflight),
+        (with("preflight", json!({"command": ["check"]})), 60, false, Phase::Pending),
+    ] {
+        let asking =
+            json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b", "lastUpdated": Time(at(10))});
+        let mut snapshot = world(spec.clone(), json!({"w1": asking, "w2": {"phase": "Pending"}}), &[]);
+        let op = Op::of(&snapshot.ops[&("ns".to_owned(), "op".to_owned())]);
+        let state = if begun {
+            ContainerState::Running { since: at(0) }
+        } else {
+            ContainerState::Waiting { reason: "ErrImagePull".into(), message: String::new() }
+        };
+        let name = op.object_name("w1", "preflight", 0);
+        let pod = PodView {
+            name: name.clone(),
+            containers: vec![ContainerView::new(names::container::PREFLIGHT, state)],
+            ..fixtures::pod(Role::Preflight, "p", Owner::nodeop("op", "op"), "w1")
+        };
+        snapshot.pods.insert(("ns".into(), name), Arc::new(pod));
+        snapshot.now = at(10 + seconds);
+        let out = plan_all(&snapshot);
+        let phase = written(&out).map_or(Phase::Pending, |status| status.node_statuses["w2"].phase);
+        assert_eq!(phase, next, "{spec} after {seconds} s, begun: {begun}");
+        assert!(begun || next == Phase::Preflight || out.wake_at.is_some(), "it is looked at again");
+    }
 }

@@ -1,14 +1,26 @@
 //! Preflights, which are begun ahead of their nodes' turns, so that no slot waits for one.
+//!
+//! Only so many are under way at once. One that is kept from its start, by a pull that takes hours as by an
+//! image that is not there, does not count for ever: others would not be looked at.
+
+use k8s_openapi::jiff::SignedDuration;
 
 use super::{Admitter, PendingPlan};
 use crate::{
     api::node_statuses::{Mark, NodeStatuses},
     plan::{
-        model::snapshot::NodeView,
-        node::{context::Op, state::Pending},
+        model::{effects::Effects, snapshot::NodeView, time::later},
+        node::{
+            context::Op,
+            state::{Entry, Pending, Preflight},
+        },
         rollout::{not_taken::NotTaken, preflight},
     },
 };
+
+/// How long a node may take to start its check before another one is asked in its place, where the first that
+/// has the image speaks for all.
+const SPEAKS_SOON: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether each node is asked before it is taken. Where the image is all that is asked about, and a node that
 /// has it not would not be disturbed, one that has it speaks for all.
@@ -22,9 +34,32 @@ pub(super) fn asks_each(op: &Op, nodes: &NodeStatuses) -> bool {
 }
 
 impl Admitter<'_, '_> {
+    /// Counts a preflight that is under way, for as long as it keeps others from theirs.
+    pub(super) fn is_under_way(&mut self, name: &str, entry: &Entry, record: &Preflight) -> Effects {
+        self.no_worker_before(name);
+        self.is_awaited(name, entry.message.as_deref());
+        let intent = &self.op.intent;
+        let speaks_for_all = !intent.disturbs() && !intent.preflight.is_about_the_node();
+        let patience =
+            if speaks_for_all { SPEAKS_SOON.min(intent.pull_timeout) } else { intent.pull_timeout };
+        let since = entry.since.map_or(self.snapshot.now, |since| self.snapshot.begun_at(since));
+        let until = later(since, patience);
+        let number = record.attempt.unwrap_or(0);
+        let pod = (self.op.id.namespace.clone(), self.op.object_name(name, "preflight", number));
+        let has_begun = || self.snapshot.pods.get(&pod).is_some_and(|pod| pod.has_begun());
+        let is_early = self.snapshot.now < until;
+        if is_early || has_begun() {
+            self.preflights_left = self.preflights_left.saturating_sub(1);
+        }
+        if is_early { Effects::wake_at(until) } else { Effects::default() }
+    }
+
     /// Starts the preflight if it is not too far ahead; the error is what it waits for.
     pub(super) fn asks(&mut self, view: &NodeView, pending: &Pending) -> Result<PendingPlan, NotTaken> {
         self.no_worker_before(&view.name);
+        if let Some(why) = preflight::waits_with_it(self.snapshot, self.op, view, pending) {
+            return Err(why);
+        }
         if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Err(NotTaken::Turn);
         }

@@ -93,11 +93,10 @@ impl Admitter<'_, '_> {
 
     fn look(&mut self, name: &String, status: &NodeStatus) -> Effects {
         let entry = Entry::read(status);
-        let State::Pending(pending) = &entry.state else {
-            self.preflights_left = self.preflights_left.saturating_sub(1);
-            self.no_worker_before(name);
-            self.is_awaited(name, entry.message.as_deref());
-            return Effects::default();
+        let pending = match &entry.state {
+            State::Pending(pending) => pending,
+            State::Preflight(record) => return self.is_under_way(name, &entry, record),
+            State::Working(_) | State::Over(_) => return Effects::default(),
         };
         let next = self.pending(name, &entry, pending);
         let wanted = mem::take(&mut self.effects);
@@ -135,7 +134,7 @@ impl Admitter<'_, '_> {
     }
 
     /// The node is not started yet, for what it says itself.
-    fn is_awaited(&mut self, name: &str, message: Option<&str>) {
+    pub(super) fn is_awaited(&mut self, name: &str, message: Option<&str>) {
         let why = || message.unwrap_or_default().to_owned();
         self.rollout.progress.first.get_or_insert_with(|| FirstWaiting { node: name.to_owned(), why: why() });
     }

@@ -40,6 +40,9 @@ pub fn says_nothing(pod: &PodView, ended: &Ended) -> bool {
 
 /// Why the pod was lost.
 pub fn reason(pod: &PodView) -> Lost {
+    if pod.had_no_room() {
+        return Lost::NoRoom(brief(&pod.reason));
+    }
     let said = pod
         .obstacle()
         .map(|obstacle| obstacle.text)

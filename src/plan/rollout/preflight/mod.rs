@@ -11,15 +11,20 @@
 mod again;
 mod lost;
 mod reason;
+mod room;
+mod starts;
 
 use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::reason::{Asking, PreflightFailure};
 use self::{
     again::Again,
     reason::{Interrupted, Lost},
+};
+pub use self::{
+    reason::{Asking, PreflightFailure},
+    starts::waits_with_it,
 };
 use crate::{
     api::{names::container, node_status::NodeReason, node_statuses::Mark, nodeop::Phase},
@@ -38,7 +43,6 @@ use crate::{
             context::{EntryPlan, Op},
             state::{Entry, ImageRecord, Over, Pending, Preflight, State},
         },
-        pod_news::{self, PodNews},
         rollout::{
             context::{Rollout, RolloutContext},
             not_taken::{NotTaken, Untouched},
@@ -51,6 +55,8 @@ use crate::{
 struct PreflightContext<'a> {
     snapshot: &'a Snapshot,
     op: &'a Op,
+    /// The node's name.
+    name: &'a str,
     /// What stands in the status about the node …
     entry: &'a Entry,
     /// … and about its preflight.
@@ -90,7 +96,7 @@ pub fn advance(
     record: &Preflight,
 ) -> Planned<EntryPlan> {
     let RolloutContext { snapshot, op, .. } = *rollout;
-    let ctx = PreflightContext { snapshot, op, entry, record };
+    let ctx = PreflightContext { snapshot, op, name, entry, record };
     if op.deleting {
         return EntryPlan::Record(Box::new(withdrawn(snapshot.now, entry, record))).into();
     }
@@ -211,40 +217,12 @@ impl PreflightContext<'_> {
         wait(last.map_or(Asking::Runs, |last| Asking::RunsAgain { last })).with(Effects::wake_at(deadline))
     }
 
-    /// The container has not started, and in a pod that has ended it never will.
-    fn not_started(&self, pod: &PodView) -> Planned<EntryPlan> {
-        let obstacle = pod.obstacle();
-        if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
-            return self.fail(PreflightFailure::CannotStart(lasts.text.clone())).into();
-        }
-        if !pod.is_active() {
-            return self.again(lost::reason(pod)).into();
-        }
-        let mut effects = Effects::default();
-        let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
-        let told = obstacle
-            .map(|obstacle| PodNews::Obstacle(obstacle.text))
-            .or_else(|| effects.absorb(pod_news::event_message(self.snapshot, pod)));
-        let why = told.as_ref().map(PodNews::to_string);
-        if self.snapshot.now < deadline {
-            let waits = match told {
-                Some(PodNews::Obstacle(why)) => Asking::NotStarted { why },
-                Some(told @ PodNews::Pulling { .. }) => Asking::Starts { told: told.to_string() },
-                None => Asking::Runs,
-            };
-            return wait(waits).with(effects).with(Effects::wake_at(deadline));
-        }
-        // What Events say belongs to the last word on the pod.
-        if why.is_none() && pod_news::is_asked(self.snapshot, pod, &effects) {
-            return wait(Asking::AsTold(self.entry.message.clone().unwrap_or_default())).with(effects);
-        }
-        let why = why.unwrap_or_else(|| "the node did not start it".into());
-        let limit = self.op.intent.pull_timeout;
-        Planned::from(self.fail(PreflightFailure::NotStartedIn { limit, why })).with(effects)
-    }
-
+    /// The node fails; or it is looked at again when nobody else has it any more.
     fn fail(&self, why: PreflightFailure) -> EntryPlan {
-        self.ends(why.reason(), None, why.to_string())
+        match self.holder().filter(|_| why.may_pass()) {
+            Some(holder) => self.reset(Interrupted::NotTaken(holder)),
+            None => self.ends(why.reason(), None, why.to_string()),
+        }
     }
 
     fn ends(&self, reason: Option<NodeReason>, target: Option<String>, message: String) -> EntryPlan {

@@ -52,6 +52,8 @@ pub enum Interrupted {
 pub enum Lost {
     /// The kubelet says why.
     Said(String),
+    /// The kubelet had no room for it, and says of what.
+    NoRoom(String),
     Deleted,
     Silent,
     /// Its node was rebooted.
@@ -88,6 +90,18 @@ pub enum PreflightFailure {
 }
 
 impl PreflightFailure {
+    /// Whether another operation on the node may change it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::CannotStart(_) | Self::OtherContent(_) => false,
+            Self::Ended(_)
+            | Self::RanFor(_)
+            | Self::NeverSucceeded { .. }
+            | Self::NotStartedIn { .. }
+            | Self::NoneEndedIn { .. } => true,
+        }
+    }
+
     /// Whether the preflight could not run: whatever that hindered may pass, and nothing is known of node and
     /// image.
     pub fn reason(&self) -> Option<NodeReason> {
@@ -105,6 +119,11 @@ impl PreflightFailure {
 /// What is said of a pod that is made again.
 pub fn tried_again(why: &Lost, at: Timestamp) -> String {
     format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}")
+}
+
+/// What is said of a node on which there is no room to look for the image, unless it is drained.
+pub fn not_looked(why: &str) -> String {
+    format!("not looked at before its drain, which makes the room: {why}")
 }
 
 /// Whatever it is that takes time, it is the preflight that is waited for.
@@ -142,6 +161,7 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said(why) => f.write_str(why),
+            Self::NoRoom(why) => write!(f, "{why}; make room for this pod on the node"),
             Self::Deleted => f.write_str("it was deleted"),
             Self::Silent => f.write_str("it ended, and does not say why"),
             Self::Rebooted => f.write_str("the node was rebooted"),

@@ -31,6 +31,10 @@ const UNFIT_POD: [&str; 6] = [
     "SysctlForbidden",
 ];
 
+/// How a kubelet begins the reason of a pod that it has no room for, and what it says of one that it does not
+/// take for want of disk or memory.
+const NO_ROOM: (&str, &str) = ("OutOf", "The node had condition: [");
+
 /// Reasons under which a runtime says that it could not start a container at all.
 const NOT_STARTED: [&str; 5] = [
     "CreateContainerConfigError",
@@ -80,6 +84,13 @@ impl PodView {
     /// Why a container of ours that is to run does not, as the kubelet sees it now.
     pub fn held_up(&self) -> Option<Obstacle> {
         self.containers.iter().filter(|container| container.is_ours()).find_map(waiting)
+    }
+
+    /// Whether the kubelet has not taken the pod, for want of room.
+    pub fn had_no_room(&self) -> bool {
+        let (out_of, had_condition) = NO_ROOM;
+        let told = self.reason.starts_with(out_of) || self.reason.contains(had_condition);
+        self.phase == PodPhase::Failed && told && !self.has_run()
     }
 
     /// Why the kubelet, or a controller, ended the pod as a whole.
