@@ -1,8 +1,9 @@
 //! Preflights, planned as part of whole plans: their verdicts here, the checks that are run again in `again`,
-//! and the pods that have not given one yet in `tries`.
+//! and the pods that have not given one yet in `tries` and `kept`.
 
 mod again;
 mod content;
+mod kept;
 mod tries;
 
 use std::{collections::BTreeSet, sync::Arc};
