@@ -12,7 +12,7 @@
 //! - `recall`, `slots`, `admit`, `prestart`: the parts of `roll`, in the order in which they run; `context`
 //!   is what they look at;
 //! - `preflight`: the look at a node before it is taken;
-//! - `not_taken`, `stops`, `out_of_service`, `others`, `left_over`: why a node is not taken now;
+//! - `not_taken`, `stops`, `out_of_service`, `others`, `left_over`, `starved`: why a node is not taken now;
 //! - `status`: what is written of it all, and `compact`: how much of it is kept;
 //! - `finalizer`, `expiry`, `observe_generation`, `mark_tried`: the rest, a page each.
 
@@ -35,6 +35,7 @@ mod recall;
 mod roll;
 mod slots;
 mod start;
+mod starved;
 pub mod status;
 mod stops;
 mod targets;

@@ -28,7 +28,7 @@ use crate::{
 pub fn for_next(ctx: &RolloutContext<'_>, rollout: &Rollout) -> Effects {
     let Rollout { nodes, progress, .. } = rollout;
     let nothing_starts = ctx.closed(progress.stopped.as_ref()).is_some() || progress.refused.is_some();
-    if nothing_starts || progress.are_slots_held(&ctx.op.intent) {
+    if nothing_starts || progress.starves || progress.are_slots_held(&ctx.op.intent) {
         withdraw(ctx, nodes)
     } else {
         prepare(ctx, nodes, &progress.slots)

@@ -17,7 +17,7 @@ use crate::{
             context::{Outcome, Rollout, RolloutContext},
             finalizer, mark_tried, preflight, prestart,
             recall::Recall,
-            slots,
+            slots, starved,
             status::OpProgress,
             stops::{failed_under_stop_on_failure, wake_at_expiry, why_stopped},
         },
@@ -55,6 +55,7 @@ pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut
 fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollout> {
     let stopped = why_stopped(ctx, &old.node_statuses);
     let recall = Recall::of(ctx, stopped.as_ref());
+    let mut starves = false;
     let advanced = old.node_statuses.marked([Mark::Running, Mark::Preflight]).filter_map(|(name, status)| {
         let (entry, missing) = match Entry::parse(status) {
             Ok(entry) => (entry, None),
@@ -72,10 +73,12 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus) -> Planned<Rollo
             State::Pending(_) | State::Over(_) => return None,
         };
         let error = planned.effects.persistent_failure(&ctx.snapshot.failures);
+        let is_taken = matches!(entry.state, State::Working(_));
+        starves |= is_taken && starved::is(ctx.snapshot, ctx.op, name, error.as_deref());
         Some(planned.map(|next| (name, next, error)))
     });
     let Planned { value: advanced, effects } = advanced.collect::<Planned<Vec<_>>>();
-    let progress = OpProgress { deleting: ctx.op.deleting, ..OpProgress::default() };
+    let progress = OpProgress { deleting: ctx.op.deleting, starves, ..OpProgress::default() };
     let mut rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
     for (name, next, error) in advanced {
         match next {

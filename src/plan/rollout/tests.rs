@@ -70,6 +70,23 @@ fn reason_of(status: &NodeOpStatus, type_: &str) -> (String, String) {
     (found.status.clone(), found.reason.clone())
 }
 
+/// The pod of a node's preflight, whose check runs, or cannot start.
+fn preflight_pod(snapshot: &mut Snapshot, node: &str, runs: bool) {
+    let op = Op::of(&snapshot.ops[&("ns".to_owned(), "op".to_owned())]);
+    let state = if runs {
+        ContainerState::Running { since: at(0) }
+    } else {
+        ContainerState::Waiting { reason: "ErrImagePull".into(), message: String::new() }
+    };
+    let name = op.object_name(node, "preflight", 0);
+    let pod = PodView {
+        name: name.clone(),
+        containers: vec![ContainerView::new(names::container::PREFLIGHT, state)],
+        ..fixtures::pod(Role::Preflight, "p", Owner::nodeop("op", "op"), node)
+    };
+    snapshot.pods.insert(("ns".into(), name), Arc::new(pod));
+}
+
 /// Its preflight has passed.
 fn pending() -> Value {
     json!({"phase": "Pending", "boot": "b"})
@@ -269,23 +286,34 @@ fn a_preflight_that_is_kept_from_its_start_does_not_keep_others_from_theirs() {
         let asking =
             json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b", "lastUpdated": Time(at(10))});
         let mut snapshot = world(spec.clone(), json!({"w1": asking, "w2": {"phase": "Pending"}}), &[]);
-        let op = Op::of(&snapshot.ops[&("ns".to_owned(), "op".to_owned())]);
-        let state = if begun {
-            ContainerState::Running { since: at(0) }
-        } else {
-            ContainerState::Waiting { reason: "ErrImagePull".into(), message: String::new() }
-        };
-        let name = op.object_name("w1", "preflight", 0);
-        let pod = PodView {
-            name: name.clone(),
-            containers: vec![ContainerView::new(names::container::PREFLIGHT, state)],
-            ..fixtures::pod(Role::Preflight, "p", Owner::nodeop("op", "op"), "w1")
-        };
-        snapshot.pods.insert(("ns".into(), name), Arc::new(pod));
+        preflight_pod(&mut snapshot, "w1", begun);
         snapshot.now = at(10 + seconds);
         let out = plan_all(&snapshot);
         let phase = written(&out).map_or(Phase::Pending, |status| status.node_statuses["w2"].phase);
         assert_eq!(phase, next, "{spec} after {seconds} s, begun: {begun}");
         assert!(begun || next == Phase::Preflight || out.wake_at.is_some(), "it is looked at again");
+    }
+}
+
+/// A quota of five pods, of which three look for an image that is not there, while a drained node has no Job.
+#[test]
+fn what_is_ahead_of_its_turn_gives_way_to_a_node_in_progress() {
+    let asking =
+        json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b", "lastUpdated": Time(at(10))});
+    let entries = json!({"c1": {"phase": "Pending"}, "w1": works("w1"), "w2": asking});
+    for (starves, begun, phases) in [
+        (false, false, [Phase::Preflight, Phase::Preflight]),
+        (true, false, [Phase::Pending, Phase::Pending]),
+        (true, true, [Phase::Pending, Phase::Preflight]),
+    ] {
+        let mut snapshot = world(json!({"cordon": true}), entries.clone(), &[]);
+        preflight_pod(&mut snapshot, "w2", begun);
+        if starves {
+            let me = OpRef::of(&snapshot.ops[&("ns".to_owned(), "op".to_owned())]);
+            let quota = Answer::NotYet("exceeded quota: pods".into());
+            snapshot.answers.insert(Question::Admission(me, "w1".into()), quota);
+        }
+        let status = written(&plan_all(&snapshot)).unwrap();
+        assert_eq!(["c1", "w2"].map(|node| status.node_statuses[node].phase), phases, "{starves} {begun}");
     }
 }

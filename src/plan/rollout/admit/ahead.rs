@@ -44,9 +44,7 @@ impl Admitter<'_, '_> {
             if speaks_for_all { SPEAKS_SOON.min(intent.pull_timeout) } else { intent.pull_timeout };
         let since = entry.since.map_or(self.snapshot.now, |since| self.snapshot.begun_at(since));
         let until = later(since, patience);
-        let number = record.attempt.unwrap_or(0);
-        let pod = (self.op.id.namespace.clone(), self.op.object_name(name, "preflight", number));
-        let has_begun = || self.snapshot.pods.get(&pod).is_some_and(|pod| pod.has_begun());
+        let has_begun = || preflight::has_begun(self.snapshot, self.op, name, record);
         let is_early = self.snapshot.now < until;
         if is_early || has_begun() {
             self.preflights_left = self.preflights_left.saturating_sub(1);

@@ -157,7 +157,7 @@ fn admitter<'a, 's>(
         free,
         room,
         busy,
-        preflights_left: op.intent.preflights_at_once,
+        preflights_left: if progress.starves { 0 } else { op.intent.preflights_at_once },
         queue: None,
         releases,
         disputes,

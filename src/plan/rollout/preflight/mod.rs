@@ -269,19 +269,29 @@ pub fn forget(pending: &Pending) -> Pending {
     Pending { attempt, not_ready_since: pending.not_ready_since, ..Pending::default() }
 }
 
-/// Ends the preflights that are under way, if the rollout starts nothing more.
+/// Ends the preflights that are under way, if the rollout starts nothing more; and those that have not begun,
+/// if they may take what a node in progress needs.
 pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
-    if rollout.progress.stopped.is_none() && rollout.progress.refused.is_none() {
+    let progress = &rollout.progress;
+    let ends = progress.stopped.is_some() || progress.refused.is_some();
+    if !ends && !progress.starves {
         return rollout;
     }
     let before = rollout.nodes.clone();
     for (name, status) in before.marked([Mark::Preflight]) {
         let entry = Entry::read(status);
-        if let State::Preflight(record) = &entry.state {
+        let State::Preflight(record) = &entry.state else { continue };
+        if ends || !has_begun(ctx.snapshot, ctx.op, name, record) {
             rollout.nodes.insert(name, withdrawn(ctx.snapshot.now, &entry, record).record());
         }
     }
     rollout
+}
+
+/// Whether the check of the present pod was started.
+pub fn has_begun(snapshot: &Snapshot, op: &Op, node: &str, record: &Preflight) -> bool {
+    let name = op.object_name(node, "preflight", record.attempt.unwrap_or(0));
+    snapshot.pods.get(&(op.id.namespace.clone(), name)).is_some_and(|pod| pod.has_begun())
 }
 
 /// Deletes preflight pods whose verdict is recorded, or no longer wanted.

@@ -47,6 +47,8 @@ pub struct OpProgress {
     pub deleting: bool,
     /// It cannot go on at all, and why.
     pub refused: Option<Refused>,
+    /// For a node in progress nothing can be made, perhaps because of what was made ahead of other nodes' turns.
+    pub starves: bool,
     /// It has no node, and why.
     pub no_targets: Option<NoTargets>,
     /// Nodes have ended, and say first that they were tried.
