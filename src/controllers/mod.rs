@@ -219,6 +219,7 @@ impl Controller {
             node_conditions: args.node_conditions(),
             namespace: namespace.clone(),
             own_pod: args.pod_name().map(|name| (namespace.clone(), name.to_owned())),
+            default_image: args.nodeop_default_image().into(),
         };
         let reporter =
             Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };

@@ -88,25 +88,26 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
 
 /// The operation's image by the digest of what the node's preflight ran, if the node would ask the registry
 /// again what the name means. A digest that the node has under another name is of no use to it.
-pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
+pub fn pinned(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
     let name = named(op, container::NODEOP);
     let container = pod.containers.iter().find(|container| container.name == container::PREFLIGHT)?;
-    pin(op, &container.image_id).filter(|_| named(op, container::PREFLIGHT) == name)
+    pin(snapshot, op, &container.image_id).filter(|_| named(op, container::PREFLIGHT) == name)
 }
 
 /// The operation's image by the digest that all nodes of this architecture are held to, if a node would ask
 /// the registry again what the name means. Where no preflight looks at the image first, a node would run
 /// another content before anybody sees that the tag has moved.
-pub fn bound(op: &NodeOp, architecture: &str) -> Option<String> {
+pub fn bound(snapshot: &Snapshot, op: &NodeOp, architecture: &str) -> Option<String> {
     let named = op.spec.image.as_deref().unwrap_or_default();
     let images = op.status.iter().flat_map(|status| &status.images);
     let mut bound = images.filter(|known| binds(known) && known.image == named);
-    bound.find(|known| known.architecture == architecture).and_then(|known| pin(op, &known.digest))
+    bound.find(|known| known.architecture == architecture).and_then(|known| pin(snapshot, op, &known.digest))
 }
 
 /// A content of the operation's image, if a node would ask the registry again what the name means.
-fn pin(op: &NodeOp, content: &str) -> Option<String> {
+fn pin(snapshot: &Snapshot, op: &NodeOp, content: &str) -> Option<String> {
     let (name, image) = (named(op, container::NODEOP), without_scheme(content));
+    let name = if name.is_empty() { &snapshot.config.default_image } else { name };
     let by_default = || split_tag(name).1.is_none_or(|tag| tag == "latest");
     let asks = !name.contains('@')
         && op.spec.image_pull_policy.map_or_else(by_default, |policy| policy == PullPolicy::Always);

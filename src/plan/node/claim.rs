@@ -147,7 +147,7 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
 fn found(ctx: &NodeContext<'_>) -> ImageRecord {
     let found = ctx.work.found.clone();
     let was_asked = matches!(&ctx.work.at, At::Claim { passed_in: Some(_) });
-    let bound = || image::bound(&ctx.op.object, &ctx.node.arch).filter(|_| !was_asked);
+    let bound = || image::bound(ctx.snapshot, &ctx.op.object, &ctx.node.arch).filter(|_| !was_asked);
     ImageRecord { image: found.image.or_else(bound), ..found }
 }
 

@@ -217,7 +217,7 @@ fn a_preflight_of_another_image_says_nothing_of_the_operations() {
     let (_, recorded) = recorded(&object, &[asked("n1")], vec![pod.clone()]);
     let status = recorded.status.unwrap();
     assert_eq!((status.images[0].image.as_str(), status.image), ("check:v1", None));
-    assert_eq!(pinned(&object, &pod), None);
+    assert_eq!(pinned(&Snapshot::default(), &object, &pod), None);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_job_runs_by_digest_what_its_name_may_not_mean_any_more() {
     ] {
         let object = op(json!({"image": image, "upgrade": {"active": true}}));
         let pod = ran(Role::Preflight, "n1", image_id);
-        assert_eq!(pinned(&object, &pod).as_ref(), pinned_to, "{image} {image_id}");
+        assert_eq!(pinned(&Snapshot::default(), &object, &pod).as_ref(), pinned_to, "{image} {image_id}");
     }
 }
 

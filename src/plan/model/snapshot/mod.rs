@@ -108,12 +108,14 @@ pub struct PlannerConfig {
     /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
     /// elsewhere.
     pub own_pod: Option<Key>,
+    /// The image of an operation that names none.
+    pub default_image: String,
 }
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        let namespace = String::new();
-        Self { control_plane_concurrency: 1, node_conditions: false, namespace, own_pod: None }
+        let (namespace, default_image) = (String::new(), String::new());
+        Self { control_plane_concurrency: 1, node_conditions: false, namespace, own_pod: None, default_image }
     }
 }
 

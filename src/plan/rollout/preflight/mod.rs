@@ -191,7 +191,7 @@ impl PreflightContext<'_> {
             }
             _ => {
                 let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
-                let image = image::pinned(&self.op.object, pod);
+                let image = image::pinned(self.snapshot, &self.op.object, pod);
                 let found = ImageRecord { before, target, image, not_tried: None };
                 let passed_in = Some(node.boot_id.clone());
                 self.moves(
