@@ -33,9 +33,12 @@ const MAX_ID: usize = 128;
 const MAX_SAID: usize = 1024;
 /// The condition by which a kubelet says that it serves its node.
 pub const READY: &str = "Ready";
+/// The condition by which a kubelet says that it is short of disk.
+pub const DISK_PRESSURE: &str = "DiskPressure";
 /// Types of the conditions that are looked at. Others are passed over: a Node may have any number.
-const CONDITIONS: [&str; 5] = [
+const CONDITIONS: [&str; 6] = [
     READY,
+    DISK_PRESSURE,
     names::ETCD_CONDITION,
     node_condition::MAINTENANCE_IN_PROGRESS,
     node_condition::DRAIN_IN_PROGRESS,

@@ -36,6 +36,7 @@ impl Observed for NodeView {
             native_sidecars,
             etcd_votes,
             etcd_said,
+            disk_pressure,
             volumes_attached,
             deleting,
         } = self;
@@ -45,7 +46,8 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
-            && (stays_ready, bootless) == (&other.stays_ready, &other.bootless)
+            && (stays_ready, bootless, disk_pressure)
+                == (&other.stays_ready, &other.bootless, &other.disk_pressure)
             && (created, etcd_votes, etcd_said, volumes_attached, native_sidecars)
                 == (
                     &other.created,

@@ -12,7 +12,7 @@ pub use super::{job::job, resident::resident};
 use crate::{
     api::{
         names::{self, container},
-        node::{Node, NodeCondition, READY},
+        node::{DISK_PRESSURE, Node, NodeCondition, READY},
         owner::Owner,
         pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
     },
@@ -111,6 +111,7 @@ fn all_but_labels(node: &Node) -> NodeView {
         native_sidecars: info.is_some_and(|info| has_native_sidecars(&info.kubelet_version)),
         etcd_votes: etcd_votes(node),
         etcd_said: etcd_said(node),
+        disk_pressure: condition(node, DISK_PRESSURE).is_some_and(|condition| condition.status == "True"),
         volumes_attached: status
             .and_then(|status| status.volumes_attached.as_ref())
             .is_some_and(|volumes| !volumes.is_empty()),

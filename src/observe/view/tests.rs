@@ -134,3 +134,13 @@ fn what_a_kubelet_says_of_itself_is_read_by_its_own_clock_alone() {
     assert_eq!(seen("True", began, json!({"kubeletVersion": "kwok"})), (false, true));
     assert_eq!(seen("False", far, json!({})), (false, false), "its kubelet has not reported yet");
 }
+
+#[test]
+fn a_node_that_is_short_of_disk_says_so_in_a_condition() {
+    for (said, short) in [("True", true), ("False", false), ("Unknown", false)] {
+        let status = json!({"conditions": [{"type": "DiskPressure", "status": said}, {"type": "Ready", "status": "True"}]});
+        let seen =
+            node(serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": status})).unwrap());
+        assert_eq!((seen.disk_pressure, seen.ready), (short, true), "{said}");
+    }
+}

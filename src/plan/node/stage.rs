@@ -97,7 +97,11 @@ pub type Transition = (Stage, Stage, &'static str);
 
 /// Every way that there is. A life begins in [`Stage::Pending`], when the operation chooses its targets.
 pub const TRANSITIONS: &[Transition] = &[
-    (Stage::Pending, Stage::Preflight, "it is to be asked, and no preflight has passed in this boot"),
+    (
+        Stage::Pending,
+        Stage::Preflight,
+        "it is to be asked: no preflight has passed in this boot, or one has more than an hour ago",
+    ),
     (
         Stage::Pending,
         Stage::Claim,

@@ -317,3 +317,27 @@ fn what_is_ahead_of_its_turn_gives_way_to_a_node_in_progress() {
         assert_eq!(["c1", "w2"].map(|node| status.node_statuses[node].phase), phases, "{starves} {begun}");
     }
 }
+
+/// A registry's token expires, and a kubelet removes what no container uses: the word of last week proves
+/// nothing any more.
+#[test]
+fn a_preflight_that_passed_long_ago_is_asked_again_before_its_node_is_taken() {
+    for (spec, seconds, w1) in [
+        (json!({"cordon": true}), 3599, Phase::Running),
+        (json!({"cordon": true}), 3600, Phase::Preflight),
+        (json!({}), 3600, Phase::Running),
+        (json!({"cordon": true, "paused": true}), 3600, Phase::Pending),
+    ] {
+        let passed = json!({"phase": "Pending", "boot": "b", "lastUpdated": Time(at(10))});
+        let mut snapshot = world(spec.clone(), json!({"w1": passed}), &[]);
+        snapshot.now = at(10 + seconds);
+        let out = plan_all(&snapshot);
+        let status = written(&out).unwrap();
+        assert_eq!(status.node_statuses["w1"].phase, w1, "{spec} after {seconds} s");
+        // While it waits it is not asked, and another slot's node is no matter of its age.
+        let works = world(spec.clone(), json!({"w1": works("w1"), "w2": passed}), &[]);
+        let out = plan_all(&Snapshot { now: at(10 + seconds), ..works });
+        let w2 = written(&out).map_or(Phase::Pending, |status| status.node_statuses["w2"].phase);
+        assert_eq!(w2, Phase::Pending, "{spec}");
+    }
+}

@@ -165,6 +165,8 @@ pub struct NodeView {
     pub etcd_votes: Option<bool>,
     /// What it says of that, if it says no.
     pub etcd_said: String,
+    /// It is short of disk, as its kubelet says, which takes no pod then.
+    pub disk_pressure: bool,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
     /// It is being deleted, or an autoscaler says that it removes the machine. Nothing is begun on it; what

@@ -5,7 +5,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{Admitter, PendingPlan};
+use super::{Admitter, PendingPlan, scouts};
 use crate::{
     api::node_statuses::{Mark, NodeStatuses},
     plan::{
@@ -21,6 +21,9 @@ use crate::{
 /// How long a node may take to start its check before another one is asked in its place, where the first that
 /// has the image speaks for all.
 const SPEAKS_SOON: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a verdict lasts for a node that is not taken yet.
+const VERDICT_LASTS: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether each node is asked before it is taken. Where the image is all that is asked about, and a node that
 /// has it not would not be disturbed, one that has it speaks for all.
@@ -49,7 +52,16 @@ impl Admitter<'_, '_> {
         if is_early || has_begun() {
             self.preflights_left = self.preflights_left.saturating_sub(1);
         }
-        if is_early { Effects::wake_at(until) } else { Effects::default() }
+        let wakes =
+            [later(since, scouts::WAITED_FOR), until].map(|at| (self.snapshot.now < at).then_some(at));
+        Effects::all(wakes.into_iter().flatten().map(Effects::wake_at))
+    }
+
+    /// Whether the node's preflight has passed so long ago that it is asked again before the node is taken. A
+    /// token may have expired since, or its kubelet have removed the image.
+    pub(super) fn is_outdated(&self, view: &NodeView, entry: &Entry) -> bool {
+        let since = entry.since.filter(|_| self.asks && !view.bootless);
+        since.is_some_and(|since| self.snapshot.now >= later(self.snapshot.begun_at(since), VERDICT_LASTS))
     }
 
     /// Starts the preflight if it is not too far ahead; the error is what it waits for.
@@ -57,6 +69,9 @@ impl Admitter<'_, '_> {
         self.no_worker_before(&view.name);
         if let Some(why) = preflight::waits_with_it(self.snapshot, self.op, view, pending) {
             return Err(why);
+        }
+        if self.scouts.keep(&view.arch) && !self.disputes.is_asked(&view.name) {
+            return Err(NotTaken::Turn);
         }
         if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Err(NotTaken::Turn);
@@ -66,6 +81,7 @@ impl Admitter<'_, '_> {
         }
         self.preflights_left = self.preflights_left.saturating_sub(1);
         self.disputes.begins(view);
+        self.scouts.send(view);
         Ok(PendingPlan::Asks(preflight::begin(view, pending)))
     }
 }

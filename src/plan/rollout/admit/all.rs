@@ -79,7 +79,8 @@ impl Admitter<'_, '_> {
             return self.queue.clone();
         }
         let none_newer = self.others.is_none_or(|others| !others.any_newer());
-        (self.preflights_left == 0 && none_newer && self.disputes.are_asked()).then_some(NotTaken::Turn)
+        let none_asked = self.preflights_left == 0 || self.scouts.keep_all(self.snapshot);
+        (none_asked && none_newer && self.disputes.are_asked()).then_some(NotTaken::Turn)
     }
 
     /// The nodes that another NodeOp has to do with: one that a preflight gives way to, that took the node in

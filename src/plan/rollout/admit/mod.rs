@@ -6,10 +6,11 @@ mod all;
 mod away;
 mod disputes;
 mod order;
+mod scouts;
 
 use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
-use self::{admission::Admission, disputes::Disputes};
+use self::{admission::Admission, disputes::Disputes, scouts::Scouts};
 use crate::{
     api::node_statuses::Mark,
     plan::{
@@ -105,6 +106,8 @@ struct Admitter<'a, 's> {
     /// of the order: a node further back must not use up the number that one further ahead needs, or the
     /// order would never advance.
     preflights_left: usize,
+    /// Which nodes go first for the image.
+    scouts: Scouts,
     /// Why no further node is taken; preflights go on.
     queue: Option<NotTaken>,
     /// What the image brought to the nodes before.
@@ -146,6 +149,7 @@ fn admitter<'a, 's>(
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
     let others = ctx.others();
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
+    let scouts = Scouts::of(snapshot, op, nodes);
     let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
     Admitter {
         snapshot,
@@ -158,6 +162,7 @@ fn admitter<'a, 's>(
         room,
         busy,
         preflights_left: if progress.starves { 0 } else { op.intent.preflights_at_once },
+        scouts,
         queue: None,
         releases,
         disputes,
@@ -197,7 +202,8 @@ impl Admitter<'_, '_> {
     /// 10. whether one before it keeps the order;
     /// 11. whether there is a slot, nobody has claimed it, control-plane nodes are well, and the API server
     ///     admits what is made (see [`Self::blocked`]);
-    /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
+    /// 12. whether its preflight has passed in the last hour: else it is begun anew;
+    /// 13. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &Entry, pending: &Pending) -> PendingPlan {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, pending);
@@ -236,12 +242,12 @@ impl Admitter<'_, '_> {
         if attempts::is_spent(&self.op.object, view) {
             return PendingPlan::Ends(Untouched::Attempted);
         }
-        let next = if asks { self.asks(view, &pending) } else { self.takes(view, &pending) };
+        let next = if asks { self.asks(view, &pending) } else { self.takes(view, entry, &pending) };
         next.unwrap_or_else(|why| PendingPlan::Waits(why, pending))
     }
 
     /// Takes a node whose turn it is; the error is what it waits for.
-    fn takes(&mut self, view: &NodeView, pending: &Pending) -> Result<PendingPlan, NotTaken> {
+    fn takes(&mut self, view: &NodeView, entry: &Entry, pending: &Pending) -> Result<PendingPlan, NotTaken> {
         if let Some(why) = &self.queue {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Err(why.clone());
@@ -266,6 +272,7 @@ impl Admitter<'_, '_> {
                 self.queue = Some(why.clone());
                 return Err(why);
             }
+            None if self.is_outdated(view, entry) => return self.asks(view, pending),
             None => {}
         }
         self.free -= usize::from(!self.rollout.progress.slots.has_own(&view.name));

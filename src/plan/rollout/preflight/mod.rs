@@ -14,7 +14,7 @@ mod reason;
 mod room;
 mod starts;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -62,6 +62,10 @@ struct PreflightContext<'a> {
     /// … and about its preflight.
     record: &'a Preflight,
 }
+
+/// What is said of a node that ran short of disk while its image was pulled. Its workloads are evicted for
+/// what is pulled, and no disruption budget is asked: that ends.
+const DISK_PRESSURE: &str = "the node ran short of disk (DiskPressure) before the check began";
 
 /// The record of a preflight that is to run.
 ///
@@ -146,6 +150,9 @@ impl PreflightContext<'_> {
         }
         if let Some(refused) = refused_image(pod) {
             return self.fail(PreflightFailure::Ended(refused.to_string())).into();
+        }
+        if node.disk_pressure && pod.is_active() && !pod.has_begun() {
+            return self.again(Lost::NoRoom(DISK_PRESSURE.into())).into();
         }
         let Some(check) = pod.containers.iter().find(|found| found.name == container::PREFLIGHT) else {
             return self.not_started(pod);
@@ -288,10 +295,15 @@ pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
     rollout
 }
 
-/// Whether the check of the present pod was started.
-pub fn has_begun(snapshot: &Snapshot, op: &Op, node: &str, record: &Preflight) -> bool {
+/// The node's present preflight pod.
+pub fn pod<'a>(snapshot: &'a Snapshot, op: &Op, node: &str, record: &Preflight) -> Option<&'a Arc<PodView>> {
     let name = op.object_name(node, "preflight", record.attempt.unwrap_or(0));
-    snapshot.pods.get(&(op.id.namespace.clone(), name)).is_some_and(|pod| pod.has_begun())
+    snapshot.pods.get(&(op.id.namespace.clone(), name))
+}
+
+/// Whether its check was started.
+pub fn has_begun(snapshot: &Snapshot, op: &Op, node: &str, record: &Preflight) -> bool {
+    pod(snapshot, op, node, record).is_some_and(|pod| pod.has_begun())
 }
 
 /// Deletes preflight pods whose verdict is recorded, or no longer wanted.
