@@ -322,11 +322,7 @@ fn pods_with_our_image_pull_with_the_operators_secrets() {
     let users = ["shared", "mine"];
     assert_eq!(secrets(&job::pod(&plain, OLD, "job", &config)), users, "it has no container of ours");
     for op in [&plain, &upgrade] {
-        assert_eq!(
-            [job(op), check(op)],
-            [both, both],
-            "our binary looks at the image ahead of a user's check"
-        );
+        assert_eq!([job(op), check(op)], [both, both], "our binary looks ahead of a user's check");
     }
     let of = waiter::For { job: "job", succeeded: None };
     assert_eq!(secrets(&waiter::pod(&upgrade, "n1", "name", of, "account", &config).spec.unwrap()), both);

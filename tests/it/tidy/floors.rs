@@ -111,6 +111,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "observe_generation",
             "out_of_service",
             "left_over",
+            "starved",
             "not_taken",
             "targets",
             "status",

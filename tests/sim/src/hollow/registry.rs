@@ -53,8 +53,10 @@ impl Registry {
         let Some((name, wanted)) = image.split_once('@') else {
             return shelves.tags.get(image).cloned().unwrap_or_else(|| image.to_owned());
         };
-        // What nobody pushed holds its own name, under which nobody looks for its digest.
-        let named = || (digest(name) == wanted).then(|| name.to_owned());
+        // What nobody pushed holds its own name, or that with the tag which a digest leaves out, under which
+        // nobody looks for its digest.
+        let named =
+            || [name.to_owned(), format!("{name}:latest")].into_iter().find(|it| digest(it) == wanted);
         shelves.contents.get(wanted).cloned().or_else(named).unwrap_or_else(|| image.to_owned())
     }
 
@@ -101,6 +103,8 @@ mod tests {
         registry.push("r/os:latest", "v2");
         assert_eq!(registry.start("n1", "r/os:latest", "IfNotPresent"), "v1", "it has it already");
         assert_eq!(registry.start("n2", "r/os:latest", "IfNotPresent"), "v2", "it has not");
+        let unpushed = image_id("tool:latest", "tool:latest");
+        assert_eq!(registry.start("n1", &unpushed, "IfNotPresent"), "tool:latest");
         let pinned = image_id("r/os:latest", "v1");
         assert_eq!(registry.start("n2", &pinned, "IfNotPresent"), "v1", "a digest does not move: {pinned}");
         assert_eq!(registry.start("n1", "r/os:latest", "Always"), "v2");
