@@ -248,13 +248,18 @@ impl Surroundings for OnNode {
 /// as gone.
 #[test]
 fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
+    use k8s_openapi::api::core::v1::Namespace;
     use kube::api::DeleteParams;
     use serde_json::json;
     let scenario = super::scenario::Scenario::calm(1);
     super::run::runtime(1).block_on(async {
         let (cluster, world) = super::run::cluster(1, &scenario).await;
         let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-        let pod = json!({"metadata": {"name": "w", "finalizers": ["example.com/held"]},
+        // Any owner will do, if it is there: what has lost its owner is deleted.
+        let namespaces: Api<Namespace> = Api::all(cluster.client());
+        let uid = namespaces.get("default").await.expect("it is there").uid().unwrap_or_default();
+        let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": uid, "controller": true});
+        let pod = json!({"metadata": {"name": "w", "finalizers": ["example.com/held"], "ownerReferences": [owner]},
             "spec": {"nodeName": "n1", "containers": [{"name": "reboot", "image": "i:1"}]}});
         let made = pods
             .create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod"))
@@ -262,7 +267,7 @@ fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
             .expect("it is new");
         let me =
             Identity { namespace: "default".into(), name: "w".into(), uid: made.uid().unwrap_or_default() };
-        let waiter = Cluster::new(world.client.clone(), me, "job", "owner", None);
+        let waiter = Cluster::new(world.client.clone(), me, "job", &uid, None);
         let before = waiter.look(None).await;
         pods.delete("w", &DeleteParams::default()).await.expect("it is there");
         let after = waiter.look(None).await;
