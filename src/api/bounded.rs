@@ -210,7 +210,7 @@ impl<'de, B: Bound> Deserialize<'de> for Texts<B> {
     }
 }
 
-/// Whether a label is kept, with so many bytes left for all that follow.
+/// Whether a label is kept, where that number of bytes is left for it and all that follow.
 fn is_kept<B: Bound>(left: &mut usize, name: &str, value: &str) -> bool {
     let bytes = name.len() + value.len();
     let rest = left.checked_sub(bytes + B::EACH);

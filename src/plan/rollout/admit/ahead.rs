@@ -1,7 +1,7 @@
 //! Preflights, which are begun ahead of their nodes' turns, so that no slot waits for one.
 //!
-//! Only so many are under way at once. One that is kept from its start, by a pull that takes hours as by an
-//! image that is not there, does not count for ever: others would not be looked at.
+//! A bounded number of them is under way at once. One that is kept from its start, by a pull that takes
+//! hours as by an image that is not there, does not count for ever: others would not be looked at.
 
 use k8s_openapi::jiff::SignedDuration;
 
