@@ -83,14 +83,7 @@ mod tests {
     /// A slow node takes minutes to start all of its pods after a boot.
     #[test]
     fn a_pod_that_an_upgrade_waits_for_has_more_time() {
-        let config = RenderConfig {
-            operator_image: "operator:v1".into(),
-            namespace: "ns".into(),
-            default_image: "default:v1".into(),
-            state_dir: "/state".into(),
-            operator_pull_policy: "IfNotPresent".into(),
-            pull_secrets: Vec::new(),
-        };
+        let config = RenderConfig::of_tests();
         let limit = |waits| pod(("n1", "u"), "f", 0, waits, &config).spec?.active_deadline_seconds;
         assert_eq!([limit(false), limit(true)], [Some(120), Some(600)]);
     }

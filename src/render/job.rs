@@ -244,14 +244,7 @@ mod tests {
             "status": {"nodeStatuses": {"n1": {"phase": "Running", "image": "os@sha256:1"}, "n2": {"phase": "Running"}}},
         }))
         .unwrap();
-        let config = RenderConfig {
-            operator_image: "operator:v1".into(),
-            operator_pull_policy: "IfNotPresent".into(),
-            namespace: "operator-system".into(),
-            default_image: "busybox".into(),
-            state_dir: "/usr/local/.kairos".into(),
-            pull_secrets: vec![],
-        };
+        let config = RenderConfig::of_tests();
         for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
             let pod = pod(&op, On { node, locks: true }, "job", &config);
             let operation =

@@ -29,6 +29,21 @@ pub struct RenderConfig {
     pub pull_secrets: Vec<String>,
 }
 
+#[cfg(test)]
+impl RenderConfig {
+    /// What a test renders with that looks at none of it.
+    pub fn of_tests() -> Self {
+        Self {
+            operator_image: "operator:v1".into(),
+            operator_pull_policy: "IfNotPresent".into(),
+            namespace: "operator-system".into(),
+            default_image: "busybox".into(),
+            state_dir: "/usr/local/.kairos".into(),
+            pull_secrets: vec![],
+        }
+    }
+}
+
 impl RenderConfig {
     /// The state directory's parent and its own name: waiters mount the parent, see
     /// [`crate::contract::WAITER_MOUNT`].

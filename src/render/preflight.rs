@@ -114,14 +114,7 @@ mod tests {
 
     #[test]
     fn the_image_is_looked_at_with_the_command_and_what_it_will_see_of_the_host() {
-        let config = RenderConfig {
-            operator_image: "operator:v1".into(),
-            operator_pull_policy: "IfNotPresent".into(),
-            namespace: "operator-system".into(),
-            default_image: "busybox".into(),
-            state_dir: "/usr/local/.kairos".into(),
-            pull_secrets: vec![],
-        };
+        let config = RenderConfig::of_tests();
         let look = |spec: Value| {
             let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "op"}, "spec": spec});
             let pod = pod(&serde_json::from_value(op).unwrap(), "n1", "pod", &config).spec.unwrap();

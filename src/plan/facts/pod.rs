@@ -67,7 +67,7 @@ pub fn failure(pod: &PodView) -> Option<String> {
 
 /// How its container ended. What that has said is the node's own text, which is quoted in part.
 fn ended(pod: &PodView) -> String {
-    let container = pod.containers.iter().find(|container| container.name == container::FACTS);
+    let container = pod.container_view(container::FACTS);
     container.and_then(ContainerView::ended).map_or_else(
         || pod.obstacle().map(|obstacle| obstacle.text).unwrap_or_default(),
         |ended| ended.to_string(),

@@ -90,7 +90,7 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
 /// again what the name means. A digest that the node has under another name is of no use to it.
 pub fn pinned(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
     let name = named(op, container::NODEOP);
-    let container = pod.containers.iter().find(|container| container.name == container::PREFLIGHT)?;
+    let container = pod.container_view(container::PREFLIGHT)?;
     pin(snapshot, op, &container.image_id).filter(|_| named(op, container::PREFLIGHT) == name)
 }
 

@@ -142,6 +142,12 @@ impl Intent {
     pub fn disturbs(&self) -> bool {
         self.cordon || self.reboot
     }
+
+    /// Whether each node has to be asked for itself. Where the image is all that is asked about, and a node
+    /// that has it not would not be disturbed, one that has it speaks for all.
+    pub fn asks_each_node(&self) -> bool {
+        self.preflight.is_about_the_node() || self.disturbs()
+    }
 }
 
 impl DrainIntent {

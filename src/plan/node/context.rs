@@ -175,7 +175,7 @@ impl NodeContext<'_> {
 
     /// When something began of which a moment is recorded; now, if none is.
     pub fn begun_at(&self, recorded: Option<Stamp>) -> Timestamp {
-        recorded.map_or(self.snapshot.now, |at| self.snapshot.begun_at(at))
+        self.snapshot.begun_at_or_now(recorded)
     }
 
     /// The node is over. What it was claimed for is forgotten, what a reader wants to know stays; the slot is

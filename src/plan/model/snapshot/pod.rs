@@ -301,9 +301,14 @@ impl PodView {
         self.containers.iter().filter(move |it| alone && !it.is_ours() && it.runs())
     }
 
+    /// The container of that name, if the kubelet has reported one.
+    pub fn container_view(&self, name: &str) -> Option<&ContainerView> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
     /// The state of the container of that name, if the kubelet has reported one.
     pub fn container(&self, name: &str) -> Option<&ContainerState> {
-        self.containers.iter().find(|c| c.name == name).map(|c| &c.state)
+        self.container_view(name).map(|container| &container.state)
     }
 }
 

@@ -12,6 +12,11 @@ impl Snapshot {
         if at > self.now { self.leading_since } else { at.max(self.leading_since) }
     }
 
+    /// When something began of which a moment may be recorded; now, if none is.
+    pub fn begun_at_or_now(&self, recorded: Option<Stamp>) -> Timestamp {
+        recorded.map_or(self.now, |at| self.begun_at(at))
+    }
+
     /// Whether it was written since we began to lead, as far as its time says.
     pub fn is_of_our_time(&self, recorded: impl Into<Stamp>) -> bool {
         let at = recorded.into().written();

@@ -179,7 +179,7 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, why: NotBegun) -> Decision {
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
     let refused_since = if let At::Job(step) = &ctx.work.at { step.remade_since() } else { None };
     // Not since the step began, in which the Job may have waited for another node.
-    let since = refused_since.map_or(now, |at| ctx.snapshot.begun_at(at));
+    let since = ctx.begun_at(refused_since);
     if now >= later(since, limit) {
         return Failure::JobLate { seconds: limit.as_secs(), why, pod: NextPod::First }.gives_up();
     }

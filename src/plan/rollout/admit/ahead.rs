@@ -25,15 +25,14 @@ const SPEAKS_SOON: SignedDuration = SignedDuration::from_secs(60);
 /// How long a verdict lasts for a node that is not taken yet.
 const VERDICT_LASTS: SignedDuration = SignedDuration::from_hours(1);
 
-/// Whether each node is asked before it is taken. Where the image is all that is asked about, and a node that
-/// has it not would not be disturbed, one that has it speaks for all.
+/// Whether each node is asked before it is taken: by itself, or until one has spoken for all.
 pub(super) fn asks_each(op: &Op, nodes: &NodeStatuses) -> bool {
     // Who is taken without a Job has passed, or another one had.
     let has_image = || {
         nodes.any([Mark::HasJob, Mark::Running])
             || nodes.marked([Mark::Remarkable]).any(|(_, entry)| entry.boot.is_some())
     };
-    op.intent.preflight.is_about_the_node() || op.intent.disturbs() || !has_image()
+    op.intent.asks_each_node() || !has_image()
 }
 
 impl Admitter<'_, '_> {
@@ -41,11 +40,9 @@ impl Admitter<'_, '_> {
     pub(super) fn is_under_way(&mut self, name: &str, entry: &Entry, record: &Preflight) -> Effects {
         self.no_worker_before(name);
         self.is_awaited(name, entry.message.as_deref());
-        let intent = &self.op.intent;
-        let speaks_for_all = !intent.disturbs() && !intent.preflight.is_about_the_node();
-        let patience =
-            if speaks_for_all { SPEAKS_SOON.min(intent.pull_timeout) } else { intent.pull_timeout };
-        let since = entry.since.map_or(self.snapshot.now, |since| self.snapshot.begun_at(since));
+        let limit = self.op.intent.pull_timeout;
+        let patience = if self.op.intent.asks_each_node() { limit } else { SPEAKS_SOON.min(limit) };
+        let since = self.snapshot.begun_at_or_now(entry.since);
         let until = later(since, patience);
         let has_begun = || preflight::has_begun(self.snapshot, self.op, name, record);
         let is_early = self.snapshot.now < until;
@@ -57,8 +54,8 @@ impl Admitter<'_, '_> {
         Effects::all(wakes.into_iter().flatten().map(Effects::wake_at))
     }
 
-    /// Whether the node's preflight has passed so long ago that it is asked again before the node is taken. A
-    /// token may have expired since, or its kubelet have removed the image.
+    /// Whether the node's verdict has outlasted [`VERDICT_LASTS`], and is asked again before the node is taken.
+    /// A token may have expired since, or its kubelet have removed the image.
     pub(super) fn is_outdated(&self, view: &NodeView, entry: &Entry) -> bool {
         let since = entry.since.filter(|_| self.asks && !view.bootless);
         since.is_some_and(|since| self.snapshot.now >= later(self.snapshot.begun_at(since), VERDICT_LASTS))
@@ -70,10 +67,8 @@ impl Admitter<'_, '_> {
         if let Some(why) = preflight::waits_with_it(self.snapshot, self.op, view, pending) {
             return Err(why);
         }
-        if self.scouts.keep(&view.arch) && !self.disputes.is_asked(&view.name) {
-            return Err(NotTaken::Turn);
-        }
-        if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
+        let is_kept = self.preflights_left == 0 || self.scouts.keep(&view.arch);
+        if is_kept && !self.disputes.is_asked(&view.name) {
             return Err(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {

@@ -63,7 +63,7 @@ impl Admitter<'_, '_> {
             return PendingPlan::Waits(NotTaken::NodeNotReady, pending.clone());
         };
         let now = self.snapshot.now;
-        let since = pending.not_ready_since.map_or(now, |since| self.snapshot.begun_at(since));
+        let since = self.snapshot.begun_at_or_now(pending.not_ready_since);
         let deadline = later(since, limit);
         if now >= deadline {
             let is_set = self.op.intent.not_ready_timeout.is_some();

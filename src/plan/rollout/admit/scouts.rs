@@ -46,8 +46,7 @@ impl Scouts {
     /// one that disturbs nobody brings the image to all nodes at once by itself.
     pub fn of(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Self {
         let intent = &op.intent;
-        let looks_at_each = intent.disturbs() || intent.preflight.is_about_the_node();
-        if !looks_at_each || intent.concurrency == Some(1) {
+        if !intent.asks_each_node() || intent.concurrency == Some(1) {
             return Self::default();
         }
         let (mut had, mut out) = (had(snapshot, op, nodes), BTreeSet::new());
@@ -82,7 +81,7 @@ impl Scouts {
 /// Whether nothing keeps the node from its check, as far as is known. One that ran short of disk is waited
 /// for: the next one would, too.
 fn is_waited_for(snapshot: &Snapshot, op: &Op, node: &NodeView, entry: &Entry, record: &Preflight) -> bool {
-    let since = entry.since.map_or(snapshot.now, |since| snapshot.begun_at(since));
+    let since = snapshot.begun_at_or_now(entry.since);
     let pod = preflight::pod(snapshot, op, &node.name, record);
     let is_kept = record.lost_at.is_some() || pod.is_some_and(|pod| pod.obstacle().is_some());
     snapshot.now < later(since, WAITED_FOR) && (node.disk_pressure || !is_kept)

@@ -154,7 +154,7 @@ impl PreflightContext<'_> {
         if node.disk_pressure && pod.is_active() && !pod.has_begun() {
             return self.again(Lost::NoRoom(DISK_PRESSURE.into())).into();
         }
-        let Some(check) = pod.containers.iter().find(|found| found.name == container::PREFLIGHT) else {
+        let Some(check) = pod.container_view(container::PREFLIGHT) else {
             return self.not_started(pod);
         };
         let again = again::of(self.op, pod, check);
@@ -250,7 +250,7 @@ impl PreflightContext<'_> {
 /// How our look at the operation's image ended, ahead of a check of the user's, if it found that the image
 /// can't run the command. The kubelet would let it look again.
 fn refused_image(pod: &PodView) -> Option<Ended> {
-    let look = pod.containers.iter().find(|found| found.name == container::IMAGE_CHECK)?;
+    let look = pod.container_view(container::IMAGE_CHECK)?;
     look.ended().or_else(|| look.last.clone()).filter(|ended| ended.code == i32::from(EXIT_PERMANENT))
 }
 

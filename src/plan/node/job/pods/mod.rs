@@ -228,7 +228,7 @@ fn newest<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<&'a PodView> {
 
 /// How the container of that name ended, if it does not run.
 fn ended(pod: &PodView, name: &str) -> Option<Ended> {
-    pod.containers.iter().find(|container| container.name == name)?.ended()
+    pod.container_view(name)?.ended()
 }
 
 fn code(pod: &PodView, name: &str) -> Option<i32> {
